@@ -1,0 +1,1 @@
+"""Diorama: train your own image, video and world models, end to end."""
