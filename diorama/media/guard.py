@@ -1,0 +1,176 @@
+"""Reading files nobody vouches for: in worker processes with a memory limit and a wall time limit.
+
+Workers are plain child processes started by name, not by `multiprocessing`: nothing of the caller's program is
+imported again, so they are small, start in a quarter of a second and never load JAX.
+"""
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from diorama.media.media import BadMedia, Limits, Media
+from diorama.media.read import Source
+from diorama.media.worker import receive, send
+
+MEMORY = 1_600_000_000  # bytes a worker may map beyond its own start, so that its peak stays below 2 GB
+
+
+class Reader:
+    """A pool of guarded workers, reused from file to file; a worker that hangs or dies is replaced.
+
+    Use as a context manager. `options` of `read` and `map` are those of `diorama.media.read`.
+    """
+
+    def __init__(self, workers: int = 1, limits: Limits = Limits(), *, memory: int = MEMORY) -> None:  # noqa: B008
+        self.limits, self.memory = limits, memory
+        self._workers: list[_Worker | None] = [None] * max(workers, 1)  # started when first needed
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, source: Source, limits: Limits | None = None, **options: Any) -> Media:
+        """As `diorama.media.read`, in a worker: Media, or BadMedia raised, whatever the file does."""
+        result = next(self.map([source], limits=limits, **options))
+        if isinstance(result, BadMedia):
+            raise result
+        return result
+
+    def map(
+        self,
+        sources: Iterable[Source],
+        apply: Callable[[Media], Any] | None = None,
+        limits: Limits | None = None,
+        **options: Any,
+    ) -> Iterator[Any]:
+        """One result a source, in order: Media (or `apply(media)`) or BadMedia, returned and not raised.
+
+        `apply` runs in the worker, so that only what it returns crosses over; it must be importable (a top-level
+        function), and its module is imported by the workers. Sources are taken as workers become free.
+        """
+        limits = limits or self.limits
+        todo = iter(sources)
+        busy: dict[int, int] = {}  # worker -> index of its file
+        done: dict[int, Any] = {}
+        taken = given = 0
+        exhausted = False
+        try:
+            while True:
+                for slot in range(len(self._workers)):
+                    if slot in busy or exhausted or taken - given >= 4 * len(self._workers):
+                        continue
+                    try:
+                        source = next(todo)
+                    except StopIteration:
+                        exhausted = True
+                        break
+                    self._start(slot).ask((_plain(source), limits, options, apply), limits.timeout)
+                    busy[slot] = taken
+                    taken += 1
+                while given in done:
+                    yield done.pop(given)
+                    given += 1
+                if busy:
+                    for slot in self._wait(busy):
+                        done[busy.pop(slot)] = self._finish(slot)
+                elif exhausted and given == taken:
+                    return
+        finally:
+            for slot in busy:  # the caller stopped early: what is half done is of no use
+                self._stop(slot)
+
+    def close(self) -> None:
+        """End all workers."""
+        for slot in range(len(self._workers)):
+            self._stop(slot)
+
+    def _start(self, slot: int) -> "_Worker":
+        worker = self._workers[slot] or _Worker(self.memory)
+        self._workers[slot] = worker
+        return worker
+
+    def _stop(self, slot: int) -> None:
+        if worker := self._workers[slot]:
+            worker.kill()
+        self._workers[slot] = None
+
+    def _wait(self, busy: dict[int, int]) -> list[int]:
+        """Slots that have an answer, are dead, or are out of time."""
+        workers = {slot: self._workers[slot] for slot in busy}
+        patience = min(worker.deadline for worker in workers.values() if worker) - time.monotonic()
+        ready = wait([worker.channel for worker in workers.values() if worker], max(patience, 0))
+        now = time.monotonic()
+        return [s for s, w in workers.items() if w and (w.channel in ready or w.deadline <= now)]
+
+    def _finish(self, slot: int) -> Any:
+        worker = self._workers[slot]
+        assert worker is not None
+        try:
+            if worker.channel.poll():
+                return receive(worker.channel)
+            reason = f"decoding took longer than {worker.patience:g} seconds"
+        except (EOFError, OSError):
+            reason = "the decoder crashed"
+        self._stop(slot)
+        if worker.process.returncode == -14:  # its own alarm
+            reason = f"decoding took longer than {worker.patience:g} seconds"
+        return BadMedia(reason)
+
+
+class _Worker:
+    """One child process and the channel to it."""
+
+    def __init__(self, memory: int) -> None:
+        ours, theirs = socket.socketpair()
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+            "OPENBLAS_NUM_THREADS": "1",  # its buffers, one a thread, would count against the memory
+            "OMP_NUM_THREADS": "1",
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "diorama.media.worker", str(theirs.fileno()), str(memory)],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # decoders chatter about what is wrong with a file
+            env=environment,
+        )
+        theirs.close()
+        self.channel = Connection(ours.detach())
+        self.patience = self.deadline = 0.0
+        if not self.channel.poll(60) or receive(self.channel) != "ready":
+            self.kill()
+            raise RuntimeError("a decoding worker did not start; run `python -m diorama.media.worker` to see why")
+
+    def ask(self, job: tuple[Any, ...], timeout: float) -> None:
+        self.patience = timeout
+        self.deadline = time.monotonic() + timeout + 1  # the worker itself stops between frames at `timeout`
+        send(self.channel, job)
+
+    def kill(self) -> None:
+        self.channel.close()
+        self.process.kill()
+        self.process.wait()
+
+
+def _plain(source: Source) -> str | bytes:
+    return source if isinstance(source, bytes) else os.path.abspath(source)
+
+
+_shared: list[Reader] = []
+
+
+def read_guarded(source: Source, limits: Limits = Limits(), **options: Any) -> Media:  # noqa: B008
+    """`diorama.media.read` in one guarded worker, kept for the life of this process. For many files use `Reader`."""
+    if not _shared:
+        _shared.append(Reader())
+        atexit.register(_shared[0].close)
+    return _shared[0].read(source, limits, **options)

@@ -1,0 +1,199 @@
+"""Still and animated images -> arrays, through Pillow."""
+
+import warnings
+from functools import lru_cache
+from io import BytesIO
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from diorama.media.media import BadMedia, Colour, Deadline, Info, Limits, Media, orient
+
+Image.init()
+# EPS runs Ghostscript and IPTC opens whatever it wraps, EPS too; the others are stubs without a decoder.
+FORMATS = [
+    *("JPEG", "PNG", "GIF", "WEBP"),
+    *sorted(set(Image.OPEN) - {"JPEG", "PNG", "GIF", "WEBP", "EPS", "IPTC", "WMF", "GRIB", "HDF5", "BUFR", "MPEG"}),
+]
+# Formats whose frames are moments in time. Those of TIFF, PSD, ICO, MPO are pages, layers, sizes, views: the first counts.
+_ANIMATED = {"GIF", "PNG", "WEBP", "AVIF", "FLI"}
+# EXIF orientation -> (transpose, flip_x, flip_y), see `orient`
+_ORIENTATION = {
+    1: (False, False, False),
+    2: (False, True, False),
+    3: (False, True, True),
+    4: (False, False, True),
+    5: (True, False, False),
+    6: (True, True, False),
+    7: (True, True, True),
+    8: (True, False, True),
+}
+
+
+def decode(
+    file: BinaryIO, limits: Limits, background: Colour, start: float, count: int | None, deadline: Deadline
+) -> Media:
+    """Every frame from `start` seconds on (at most `count`) of an open image file."""
+    with _open(file) as im:
+        limits.check(im.height, im.width)
+        total = _frames(im)
+        skip = 1 if total > 1 and getattr(im, "default_image", False) else 0  # APNG: a still for old viewers
+        if total == 1 or total - skip == 1:
+            if skip:
+                im.seek(skip)
+            frame, info = _frame(im, background)
+            limits.check(frame.shape[0], frame.shape[1])  # some formats learn their size only when they load
+            return Media(_upright(frame[None], info), info=info)
+        limits.check(im.height, im.width, min(total - skip, count or total))
+        frames, seconds, info = [], [], {}
+        for index in range(skip, total):
+            deadline.check()
+            try:
+                im.seek(index)
+            except EOFError:
+                break
+            frame, noted = _frame(im, background)
+            info = info or noted
+            delay = _delay(im)
+            seconds.append(delay)
+            if sum(seconds) <= start:
+                continue
+            if frames and frame.shape != frames[0].shape:  # a GIF frame beyond the screen enlarges it
+                h, w = frames[0].shape[:2]
+                frame = frame[:h, :w]
+            frames.append(frame)
+            if len(frames) == count:
+                break
+        if not frames:
+            raise BadMedia(f"no frames after {start:g} seconds")
+        shown = seconds[-len(frames) :]
+        duration = sum(shown)
+        limits.check(im.height, im.width, len(frames), duration)
+        info |= {"duration": duration, "variable_rate": max(shown) - min(shown) > 0.002}
+        return Media(_upright(np.stack(frames), info), rate=len(frames) / duration, info=info)
+
+
+def probe(file: BinaryIO) -> Info:
+    """What the header says."""
+    with _open(file) as im:
+        transpose = _ORIENTATION[_orientation(im)][0] and im.format != "TIFF"
+        t = _frames(im)
+        h, w = (im.width, im.height) if transpose else (im.height, im.width)
+        delay = _delay(im)
+        return Info("image", t, h, w, 1 / delay if t > 1 else None, (im.format or "").lower())
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # size is checked by Limits; odd metadata is not our concern
+        try:
+            return Image.open(file, formats=FORMATS)
+        except UnidentifiedImageError:
+            raise BadMedia("no known image or video format") from None
+
+
+def _frames(im: Image.Image) -> int:
+    return getattr(im, "n_frames", 1) if im.format in _ANIMATED else 1
+
+
+def _delay(im: Image.Image) -> float:
+    """Seconds this frame stays; viewers show what asks for 10 ms or less for 100 ms, and so do we."""
+    delay = float(im.info.get("duration") or 0) / 1000
+    return delay if delay > 0.0105 else 0.1
+
+
+def _frame(im: Image.Image, background: Colour) -> tuple[np.ndarray, dict[str, Any]]:
+    """The loaded frame as stored (not yet upright), (h, w, 3) uint8, and what was seen of it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stored, bits = im.mode, _bits(im)
+        im.load()
+        info: dict[str, Any] = {"format": (im.format or "").lower(), "mode": stored, "bits": bits}
+        info |= {"width": im.width, "height": im.height, "had_alpha": im.has_transparency_data}
+        info["orientation"] = _orientation(im)
+        if im.mode in ("I", "F") or im.mode.startswith("I;16"):
+            return _grey(im, background, info), info
+        icc = im.info.get("icc_profile")
+        if im.mode == "LAB":
+            flat = ImageCms.applyTransform(im, _lab_to_srgb())
+        else:
+            flat = im if im.mode == "CMYK" else im.convert("RGBA" if info["had_alpha"] else "RGB")
+            if flat is None:
+                raise BadMedia(f"mode {im.mode} is not understood")
+            if icc and (transform := _to_srgb(icc, "CMYK" if flat.mode == "CMYK" else "RGB")):
+                alpha = flat.getchannel("A") if flat.mode == "RGBA" else None
+                flat = ImageCms.applyTransform(flat if alpha is None else flat.convert("RGB"), transform)
+                if alpha is not None:
+                    flat.putalpha(alpha)
+                info["colour_managed"] = True
+        if flat.mode == "RGBA":
+            flat = Image.alpha_composite(Image.new("RGBA", flat.size, (*background, 255)), flat)
+        return np.asarray(flat.convert("RGB")), info
+
+
+def _bits(im: Image.Image) -> int:
+    """Bits a channel as stored, where Pillow lets us know."""
+    if im.format == "TIFF":
+        stored = im.tag_v2.get(258, 1)  # type: ignore[attr-defined]
+        return int(stored[0] if isinstance(stored, tuple) else stored)
+    return {"1": 1, "I": 32, "F": 32}.get(im.mode, 16 if im.mode.startswith("I;16") else 8)
+
+
+def _grey(im: Image.Image, background: Colour, info: dict[str, Any]) -> np.ndarray:
+    """Grey of more than 8 bits -> (h, w, 3) uint8; the range that became 0..255 is noted as `range`.
+
+    16-bit is 0..65535 (0..4095 where the file says 12 bits). 32-bit and float files state no range: the first of
+    [0, 1] (float), [0, 255], [0, 65535] (integer) that holds all values, else from the least value to the greatest.
+    """
+    values = np.asarray(im)
+    if im.mode.startswith("I;16"):
+        low, high = 0.0, float(2 ** info["bits"] - 1) if im.format == "TIFF" and 8 < info["bits"] < 16 else 65535.0
+    elif im.mode == "I" and im.format in ("PPM", "PNG"):
+        low, high = 0.0, 65535.0
+    else:
+        finite = values[np.isfinite(values)]
+        least, most = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+        tops = [1.0, 255.0] if im.mode == "F" else [255.0, 65535.0]
+        low, high = next(((0.0, top) for top in tops if least >= 0 and most <= top), (least, most))
+    info["range"] = (low, high)
+    scaled = (np.nan_to_num(values.astype(np.float32), nan=low) - low) * (255.0 / max(high - low, 1e-30))
+    grey = np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    frame = np.repeat(grey[..., None], 3, axis=-1)
+    clear = im.info.get("transparency")
+    if isinstance(clear, int):  # a 16-bit grey PNG may name one transparent value
+        frame[values == clear] = background
+    return frame
+
+
+@lru_cache(maxsize=1)
+def _lab_to_srgb() -> ImageCms.ImageCmsTransform:
+    return ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
+
+
+@lru_cache(maxsize=32)
+def _to_srgb(icc: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From an embedded profile to sRGB; None where nothing is to do or the profile is unusable, as many are."""
+    try:
+        profile = ImageCms.ImageCmsProfile(BytesIO(icc))
+        if profile.profile.xcolor_space.strip() != mode or "sRGB" in ImageCms.getProfileDescription(profile):
+            return None
+        return ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+
+
+def _orientation(im: Image.Image) -> int:
+    """EXIF orientation 1..8 (AVIF's turning and TIFF's tag too, through Pillow); unreadable EXIF means upright.
+
+    After `load`: Pillow has then turned a TIFF itself, and PNG may keep EXIF behind the pixels.
+    """
+    try:
+        value = im.getexif().get(0x0112, 1)
+    except Exception:  # damaged EXIF raises whatever it likes; the pixels are still good
+        return 1
+    return value if value in _ORIENTATION else 1
+
+
+def _upright(frames: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+    return orient(frames, *_ORIENTATION[info["orientation"]])

@@ -1,0 +1,77 @@
+"""Any file -> Media or BadMedia."""
+
+import io
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from diorama.media import image, video
+from diorama.media.media import BadMedia, Colour, Deadline, Info, Limits, Media, short
+from diorama.media.sniff import HEAD, is_text, sniff
+
+Source = Path | str | bytes
+WHITE = (255, 255, 255)
+
+
+def read(
+    source: Source,
+    limits: Limits = Limits(),  # noqa: B008 - frozen
+    *,
+    background: Colour = WHITE,
+    start: float = 0.0,
+    count: int | None = None,
+) -> Media:
+    """Decode a file (a path, or its bytes) by what it holds, not by its name.
+
+    `background` lies under transparent pixels. `start` (seconds) and `count` (frames) choose a part of a video or
+    animation. Raises BadMedia with one short reason for everything else: unreadable, damaged, truncated, not media,
+    or beyond `limits`. A decoder that hangs or crashes takes this process along; `read_guarded` does not.
+    """
+    deadline = Deadline(limits.timeout)
+    with _opened(source) as file:
+        head = _head(file)
+        try:
+            kind = sniff(head)
+            if kind == "image":
+                return image.decode(file, limits, background, start, count, deadline)
+            return video.decode(file, kind, limits, background, start, count, deadline)
+        except BadMedia as bad:
+            raise _named(bad, head) from None
+        except Exception as error:  # decoders raise nearly every type there is on damaged files
+            raise BadMedia(f"damaged: {short(error)}") from None
+
+
+def probe(source: Source) -> Info:
+    """What the header of a file says, cheaply; BadMedia as `read`."""
+    with _opened(source) as file:
+        head = _head(file)
+        try:
+            kind = sniff(head)
+            return image.probe(file) if kind == "image" else video.probe(file, kind)
+        except BadMedia as bad:
+            raise _named(bad, head) from None
+        except Exception as error:
+            raise BadMedia(f"damaged: {short(error)}") from None
+
+
+def _opened(source: Source) -> BinaryIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    try:
+        if not stat.S_ISREG(os.stat(source).st_mode):  # a pipe or device would wait for ever
+            raise BadMedia("not a regular file")
+        return open(source, "rb")
+    except OSError as error:
+        raise BadMedia(short(error)) from None
+
+
+def _head(file: BinaryIO) -> bytes:
+    head = file.read(HEAD)
+    file.seek(0)
+    return head
+
+
+def _named(bad: BadMedia, head: bytes) -> BadMedia:
+    """A better name for what no decoder knew."""
+    return BadMedia("text, not media") if bad.reason.startswith("no known") and is_text(head) else bad

@@ -1,0 +1,268 @@
+"""Video files -> arrays, through PyAV (FFmpeg)."""
+
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideData
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from diorama.media.media import BadMedia, Colour, Deadline, Info, Limits, Media, orient, short
+
+_EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+
+
+def decode(
+    file: BinaryIO,
+    container: str,
+    limits: Limits,
+    background: Colour,
+    start: float,
+    count: int | None,
+    deadline: Deadline,
+) -> Media:
+    """Frames and sound from `start` seconds on (at most `count` frames) of an open video file."""
+    with _open(file, container) as source:
+        stream = _video(source)
+        seconds, declared = _length(source, stream)
+        whole = start == 0 and count is None
+        wanted = declared if whole else min(declared, count or declared)
+        limits.check(stream.codec_context.height, stream.codec_context.width, wanted, seconds if whole else 0)
+        reader = _Reader(stream, limits, background, start, count, wanted)
+        sound = _Sound(source, limits)
+        if start > 0:
+            source.seek(int(start * av.time_base) + (source.start_time or 0), backward=True)
+        _demux(source, reader, sound, deadline)
+        if not reader.count:
+            raise BadMedia("no frame could be decoded" if whole else f"no frames after {start:g} seconds")
+        if whole and declared and reader.broken(declared):
+            raise BadMedia(f"truncated: {reader.count} of {declared} frames")
+        frames, rate, info = reader.result()
+        info = {"format": container} | info
+        if source.duration:
+            info["duration"] = source.duration / av.time_base
+        last = None if whole else reader.times[-1] + 1 / (rate or 1)
+        samples, sound_rate = sound.result(reader.times[0], last, info)
+        still = container == "mov" and len(frames) == 1 and not source.duration  # HEIC
+        return Media(frames, None if still else rate, samples, sound_rate, info)
+
+
+def probe(file: BinaryIO, container: str) -> Info:
+    """What the header says. Rotation lives beside the first frame, so that one frame is decoded."""
+    with _open(file, container) as source:
+        stream = _video(source)
+        _, declared = _length(source, stream)
+        frame = next(source.decode(stream))
+        w, h = (frame.height, frame.width) if _turn(frame)[0] else (frame.width, frame.height)
+        rate = stream.average_rate or stream.guessed_rate
+        return Info("video", declared or None, h, w, float(rate) if rate else None, container)
+
+
+def _open(file: BinaryIO, container: str) -> Any:
+    def refuse(*_: object) -> None:
+        raise BadMedia("refers to other files")
+
+    return av.open(file, format=container, metadata_errors="replace", io_open=refuse)
+
+
+def _video(source: Any) -> Any:
+    streams = [s for s in source.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        raise BadMedia("sound only, no picture" if source.streams.audio else "no picture")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise BadMedia("its codec is not known here")
+    if len(streams) > 1 and not source.duration:
+        raise BadMedia("a HEIC picture cut into tiles, which is not put together here")
+    stream.codec_context.thread_count = 1  # many files at once use the cores better than many threads a file
+    return stream
+
+
+def _length(source: Any, stream: Any) -> tuple[float, int]:
+    """Seconds and frames as declared, 0 where unknown; frames estimated from the rate where not counted."""
+    seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+    seconds = seconds or (source.duration or 0) / av.time_base
+    rate = stream.average_rate or Fraction(0)
+    return seconds, stream.frames or (int(seconds * rate) if rate <= 240 else 0)
+
+
+def _demux(source: Any, reader: "_Reader", sound: "_Sound", deadline: Deadline) -> None:
+    streams = [reader.stream] + ([sound.stream] if sound.stream else [])
+    try:
+        for packet in source.demux(streams):
+            deadline.check()
+            if packet.stream is reader.stream:
+                if not reader.done:
+                    if packet.is_corrupt:
+                        raise BadMedia(f"truncated or damaged after {reader.count} frames")
+                    reader.take(packet)
+            else:
+                sound.take(packet)
+            if reader.done and sound.reaches(reader.times[-1]):
+                return
+    except av.FFmpegError as error:
+        raise BadMedia(f"damaged video after {reader.count} frames: {short(error)}") from None
+
+
+class _Reader:
+    """Decoded frames, turned upright as they come, in one array that grows."""
+
+    def __init__(
+        self, stream: Any, limits: Limits, background: Colour, start: float, count: int | None, expected: int
+    ) -> None:
+        self.stream, self.limits, self.background, self.start, self.wanted = stream, limits, background, start, count
+        self.expected = expected
+        self.origin = float((stream.start_time or 0) * (stream.time_base or 0))
+        self.reformat = VideoReformatter()
+        self.frames = np.empty((0, 0, 0, 3), np.uint8)
+        self.times: list[float] = []
+        self.info: dict[str, Any] = {}
+        self.done = False
+
+    @property
+    def count(self) -> int:
+        return len(self.times)
+
+    def take(self, packet: Any) -> None:
+        for frame in packet.decode():
+            if self.done:
+                return
+            time = frame.time if frame.time is not None else (self.times[-1] if self.times else self.origin)
+            if time - self.origin < self.start - 1e-6:
+                continue
+            if frame.is_corrupt:
+                raise BadMedia(f"damaged video at frame {self.count}")
+            if not self.info:
+                self.info = self._describe(frame)
+            self._store(orient(self._rgb(frame), *_turn(frame)))
+            self.times.append(time)
+            self.limits.check(frame.height, frame.width, self.count, time - self.times[0])
+            self.done = self.count == self.wanted
+
+    def _store(self, image: np.ndarray) -> None:
+        if self.count == 0:
+            self.limits.check(*image.shape[:2])
+            self.frames = np.empty((max(self.expected, 1), *image.shape), np.uint8)
+        if image.shape != self.frames.shape[1:]:
+            h, w = self.frames.shape[1:3]
+            raise BadMedia(f"size changes from {w}x{h} to {image.shape[1]}x{image.shape[0]} at frame {self.count}")
+        if self.count == len(self.frames):
+            self.frames = np.concatenate([self.frames, np.empty((self.count // 2 + 8, *image.shape), np.uint8)])
+        self.frames[self.count] = image
+
+    def _rgb(self, frame: Any) -> np.ndarray:
+        matrix = None
+        if frame.colorspace == 2 and frame.height > 576:  # unspecified: by custom BT.709 where it is high definition
+            matrix = Colorspace.ITU709
+        alpha = any(part.is_alpha for part in frame.format.components)
+        rgb = self.reformat.reformat(
+            frame,
+            format="rgba" if alpha else "rgb24",
+            src_colorspace=matrix,
+            dst_color_range=ColorRange.JPEG,
+            interpolation=_EXACT,
+            threads=1,
+        ).to_ndarray()
+        if not alpha:
+            return rgb
+        share = rgb[..., 3:].astype(np.float32) / 255
+        return np.rint(rgb[..., :3] * share + np.float32(self.background) * (1 - share)).astype(np.uint8)
+
+    def _describe(self, frame: Any) -> dict[str, Any]:
+        info: dict[str, Any] = {
+            "codec": self.stream.codec_context.codec.canonical_name,
+            "mode": frame.format.name,
+            "bits": max(part.bits for part in frame.format.components),
+            "width": frame.width,
+            "height": frame.height,
+            "had_alpha": any(part.is_alpha for part in frame.format.components),
+            "rotation": frame.rotation,
+        }
+        aspect = self.stream.sample_aspect_ratio
+        if aspect and aspect != 1:
+            info["pixel_aspect"] = float(aspect)
+        if frame.interlaced_frame:
+            info["interlaced"] = True
+        if frame.color_trc in (16, 18):  # PQ, HLG: high dynamic range, read as if it were ordinary
+            info["hdr"] = True
+        return info
+
+    def broken(self, declared: int) -> bool:
+        """Whether far fewer frames came than were declared (edit lists and rounding lose a few)."""
+        return self.count < 0.7 * declared - 2 and self.stream.frames > 0
+
+    def result(self) -> tuple[np.ndarray, float | None, dict[str, Any]]:
+        """Frames, frames per second (the declared rate if the times bear it out), and what was seen."""
+        stated = self.stream.average_rate or self.stream.guessed_rate
+        rate = float(stated) if stated else None
+        gaps = np.diff(self.times)
+        if len(gaps) and gaps.sum() > 0:
+            measured = len(gaps) / float(gaps.sum())
+            if rate is None or abs(rate / measured - 1) > 0.05:
+                rate = measured
+            self.info["variable_rate"] = bool(np.ptp(gaps) > 0.5 / measured)
+        return self.frames[: self.count], rate, self.info
+
+
+class _Sound:
+    """The first sound stream as float32; damage costs the sound, not the frames, and is noted."""
+
+    def __init__(self, source: Any, limits: Limits) -> None:
+        streams = [s for s in source.streams.audio if s.codec_context is not None]
+        self.stream = streams[0] if streams else None
+        self.limits = limits
+        self.missing = "its sound codec is not known here" if source.streams.audio and not streams else ""
+        self.resampler: Any = None
+        self.chunks: list[np.ndarray] = []
+        self.rate = 0
+        self.first: float | None = None
+        self.samples = 0
+
+    def take(self, packet: Any) -> None:
+        if self.missing:
+            return
+        try:
+            for frame in packet.decode():
+                if self.resampler is None:
+                    self.rate, self.first = frame.sample_rate, frame.time
+                    self.resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=frame.sample_rate)
+                for part in self.resampler.resample(frame):
+                    self.chunks.append(part.to_ndarray().T)
+                    self.samples += len(self.chunks[-1])
+        except (av.FFmpegError, ValueError) as error:
+            self.missing = f"damaged sound: {short(error)}"
+        if self.samples > self.limits.seconds * max(self.rate, 1) or self.samples * 8 > self.limits.total_bytes:
+            raise BadMedia("its sound is longer than the limits allow")
+
+    def reaches(self, time: float) -> bool:
+        """Whether sound up to `time` is here (or none will come)."""
+        if self.stream is None or self.missing:
+            return True
+        return self.first is not None and self.first + self.samples / self.rate > time + 0.1
+
+    def result(self, first: float, last: float | None, info: dict[str, Any]) -> tuple[np.ndarray | None, int | None]:
+        """Samples from time `first` (silence put before a late start) to `last` or the end."""
+        if self.missing:
+            info["sound_error"] = self.missing
+        if self.missing or not self.chunks:
+            return None, None
+        sound = np.concatenate(self.chunks).astype(np.float32, copy=False)
+        late = round(((self.first or 0.0) - first) * self.rate)
+        if abs(late) <= 10 * self.rate or last is not None:  # beyond that, the two clocks are unrelated
+            silence = np.zeros((max(late, 0), sound.shape[1]), np.float32)
+            sound = np.concatenate([silence, sound[max(-late, 0) :]])
+        if last is not None:
+            sound = sound[: round((last - first) * self.rate)]
+        return np.clip(np.nan_to_num(sound), -1, 1), self.rate
+
+
+def _turn(frame: Any) -> tuple[bool, bool, bool]:
+    """(transpose, flip_x, flip_y) of the display matrix: x' = a x + c y, y' = b x + d y."""
+    side = frame.side_data.get(SideData.DISPLAYMATRIX)
+    if side is None:
+        return False, False, False
+    a, b, _, c, d = np.frombuffer(bytes(side), np.int32)[:5].astype(float)
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return False, bool(a < 0), bool(d < 0)
+    return True, bool(c < 0), bool(b < 0)
