@@ -1,0 +1,163 @@
+"""What a training run is at one moment, and the running means that it has not yet logged."""
+
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from diorama.core.array import Array, Float, Int, Key, UInt32
+from diorama.core.errors import UserError
+from diorama.core.module import Module, Policy, paths
+from diorama.train import ema
+from diorama.train.rate import Constant, Decay
+
+M = TypeVar("M")
+
+
+class Loss(Module):
+    """What an objective returns.
+
+    value: float32 scalar, the mean over the examples of the batch: this is minimised.
+    metrics: float32 scalars to be averaged into the log. One that is NaN (no example of that kind in this batch) is
+        left out of the average. All batch shapes of a run give the same names.
+    """
+
+    value: Float[Array, ""]
+    metrics: dict[str, Float[Array, ""]]
+
+
+class Objective(Protocol):
+    """What is minimised.
+
+    `key` differs from step to step; randomness must be drawn per example, from `batch["id"]` (`core.random`), so
+    that an example meets the same noise in any batch, microbatch and layout. Arrays that an objective holds (a frozen
+    codec, say) reach the compiled step as arguments, not constants, if it is a `Module`; they get no gradient.
+    """
+
+    def __call__(self, model: Any, batch: dict[str, Array], key: Key[Array, ""]) -> Loss: ...
+
+
+@dataclass(frozen=True)
+class Train:
+    """How to train. All lengths and intervals are in training examples; intervals of 0 mean never.
+
+    Args:
+        examples: when to end. A finished run with more examples asked for goes on.
+        learning_rate, warmup, decay: `learning_rate` times a linear rise over `warmup` examples times `decay`.
+        betas, weight_decay: AdamW's; the decay is for every parameter and scaled by the learning rate.
+        clip_norm: largest norm of the whole gradient; None for no limit.
+        ema_std: relative widths of the averages that are kept (`train.ema`).
+        accumulate: parts that each batch is computed in, one after the other, to save memory; the result is the same.
+        checkpoint_every, keep: how often to save, and how many of the last checkpoints to keep.
+        snapshot_every: how often to keep the averages for good, for `reconstruct`.
+        log_every, preview_every: how often to log means and to call the preview.
+        policy: number format of the computation; the model is cast on its way into the objective.
+    """
+
+    examples: int
+    learning_rate: float = 1e-3
+    warmup: int = 0
+    decay: Decay = field(default_factory=Constant)
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    clip_norm: float | None = 1.0
+    ema_std: tuple[float, ...] = (0.05,)
+    accumulate: int = 1
+    checkpoint_every: int = 100_000
+    keep: int = 2
+    snapshot_every: int = 0
+    log_every: int = 10_000
+    preview_every: int = 0
+    policy: Policy = field(default_factory=Policy)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.examples < 2**32:
+            raise UserError(f"train.examples is {self.examples}: give a number from 1 to 4294967295")
+        if self.accumulate < 1 or self.keep < 1:
+            raise UserError("train.accumulate and train.keep are at least 1")
+        for std in self.ema_std:
+            try:
+                ema.gamma_of(std)
+            except ValueError as error:
+                raise UserError(f"train.ema_std holds {std}: {error}") from None
+
+    def rate(self, examples: Array) -> Array:
+        """The learning rate after `examples` examples (float32)."""
+        rise = jnp.minimum(1, examples / self.warmup) if self.warmup else 1.0
+        return self.learning_rate * rise * self.decay(examples, self.examples)
+
+    def optimizer(self) -> optax.GradientTransformation:
+        """AdamW without its learning rate, which the step multiplies in."""
+        adam = optax.scale_by_adam(*self.betas)
+        return optax.chain(adam, optax.add_decayed_weights(self.weight_decay)) if self.weight_decay else adam
+
+
+class State(Module, Generic[M]):
+    """A run at one moment; all of it is checkpointed.
+
+    step: optimiser steps taken. examples: training examples seen. model: the parameters, float32.
+    optimizer: optax's state. ema: one averaged model for each of `Train.ema_std`.
+    """
+
+    step: UInt32[Array, ""]
+    examples: UInt32[Array, ""]
+    model: M
+    optimizer: optax.OptState
+    ema: tuple[M, ...]
+
+    @staticmethod
+    def init(model: Any, config: Train) -> "State[Any]":
+        """The state before the first step."""
+        zero = jnp.zeros((), jnp.uint32)
+        trained, _ = split(model)
+        averages = tuple(jax.tree.map(jnp.copy, model) for _ in config.ema_std)
+        return State(zero, zero, model, config.optimizer().init(trained), averages)
+
+
+class Tally(Module):
+    """Sums of metrics since the last log line, and the first non-finite value, kept on the device.
+
+    sums, weights: by metric name; mean = sums / weights. fault_step: the first step with a non-finite value, or -1.
+    fault: which of `fault_names` were non-finite at that step.
+    """
+
+    sums: dict[str, Float[Array, ""]]
+    weights: dict[str, Float[Array, ""]]
+    fault_step: Int[Array, ""]
+    fault: Array
+
+    @staticmethod
+    def blank(metrics: list[str], faults: int) -> "Tally":
+        """No step counted yet, for these metric names and this many names of faults."""
+        sums, weights = ({name: jnp.zeros((), jnp.float32) for name in metrics} for _ in range(2))
+        return Tally(sums, weights, jnp.full((), -1, jnp.int32), jnp.zeros(faults, bool))
+
+    def add(self, metrics: dict[str, Array], examples: int, step: Array, fault: Array) -> "Tally":
+        """Count one step: every metric a vector over its microbatches, each of which weighs the same."""
+        sums, weights = {}, {}
+        for name, values in metrics.items():
+            here = jnp.isfinite(values)
+            sums[name] = self.sums[name] + examples * jnp.where(here, values, 0).mean()
+            weights[name] = self.weights[name] + examples * here.mean()
+        first = (self.fault_step < 0) & fault.any()
+        fault_step = jnp.where(first, step.astype(jnp.int32), self.fault_step)
+        return Tally(sums, weights, fault_step, jnp.where(first, fault, self.fault))
+
+
+def fault_names(model: Any) -> list[str]:
+    """What `Tally.fault` looks at, in the order in which a non-finite value would pass through them."""
+    return ["the batch", "the loss", *(f"the gradient of {path}" for path in paths(split(model)[0]))]
+
+
+def split(model: M) -> tuple[M, M]:
+    """The arrays that are trained (floating point), and the rest; each has None where the other has an array."""
+    floating = jax.tree.map(lambda x: jnp.issubdtype(x.dtype, jnp.floating), model)
+    trained = jax.tree.map(lambda x, f: x if f else None, model, floating)
+    return trained, jax.tree.map(lambda x, f: None if f else x, model, floating)
+
+
+def join(trained: M, rest: M) -> M:
+    """The inverse of `split`."""
+    return jax.tree.map(lambda a, b: b if a is None else a, trained, rest, is_leaf=lambda x: x is None)

@@ -1,0 +1,109 @@
+"""One optimiser step: loss, gradient, clipping, AdamW, averages; compiled once for each shape of batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from diorama.core.array import Array
+from diorama.core.errors import UserError
+from diorama.core.layout import Layout
+from diorama.core.random import stream
+from diorama.train import ema
+from diorama.train.state import Objective, State, Tally, Train, join, split
+
+Batch = dict[str, Array]
+Step = Callable[[State, Tally, Batch], tuple[State, Tally]]
+
+
+def make_step(config: Train, objective: Objective, shardings: State, seed: int, layout: Layout) -> Step:
+    """The compiled `step(state, tally, batch) -> (state, tally)`; `state` is donated, `tally` and `batch` are not.
+
+    `shardings` is the tree of shardings of the state. The gradient is that of the mean loss over the batch,
+    whatever `config.accumulate` is. Nothing is read back: non-finite values are marked in the tally.
+    """
+    held, rebuild = _arrays_of(objective)
+    held = jax.device_put(held, layout.sharding())
+
+    def step(state: State, tally: Tally, batch: Batch, held: list[Array]) -> tuple[State, Tally]:
+        n = batch["id"].shape[0]
+        trained, rest = split(state.model)
+        key = stream(seed, "objective", state.step)
+
+        def loss(trained: Any, part: Batch) -> tuple[Array, dict[str, Array]]:
+            out = rebuild(held)(config.policy.enter(join(trained, rest)), part, key)
+            return out.value.astype(jnp.float32), out.metrics
+
+        value, metrics, gradient = _gradient(loss, trained, batch, config.accumulate)
+        squares = [jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)]
+        norm = jnp.sqrt(sum(squares))
+        if config.clip_norm is not None:
+            gradient = jax.tree.map(lambda g: g * jnp.minimum(1, config.clip_norm / (norm + 1e-12)), gradient)
+
+        examples = state.examples + n
+        rate = config.rate(state.examples.astype(jnp.float32) + n / 2)  # at the middle of this batch
+        updates, optimizer = config.optimizer().update(gradient, state.optimizer, trained)
+        trained = optax.apply_updates(trained, jax.tree.map(lambda u: -rate * u, updates))
+        model = join(trained, rest)
+        share = n / examples.astype(jnp.float32)
+        averages = tuple(
+            ema.update(average, model, ema.gamma_of(std), share)
+            for average, std in zip(state.ema, config.ema_std, strict=True)
+        )
+
+        fault = ~jnp.stack([_finite(batch), jnp.isfinite(value).all(), *map(jnp.isfinite, squares)])
+        means = {"loss": value, **metrics, "gradient_norm": norm[None], "learning_rate": rate[None]}
+        if means.keys() != tally.sums.keys():
+            raise UserError(
+                f"the objective's metrics differ between batch shapes: {sorted(means.keys() ^ tally.sums.keys())}"
+            )
+        tally = tally.add(means, n, state.step, fault)
+        return State(state.step + 1, examples, model, optimizer, averages), tally
+
+    compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, layout.sharding()))
+    return lambda state, tally, batch: compiled(state, tally, batch, held)
+
+
+def metric_names(objective: Objective, model: Any, batch: Batch) -> list[str]:
+    """The names of everything that a step logs, without computing it."""
+    out = jax.eval_shape(lambda m, b: objective(m, b, stream(0, "objective")), model, batch)
+    return ["loss", *out.metrics, "gradient_norm", "learning_rate"]
+
+
+def _gradient(loss: Callable, trained: Any, batch: Batch, parts: int) -> tuple[Array, dict[str, Array], Any]:
+    """Loss and metrics as vectors over the parts, and the gradient of the mean."""
+    grad = jax.value_and_grad(loss, has_aux=True)
+    if parts == 1:
+        (value, metrics), gradient = grad(trained, batch)
+        return value[None], {k: v[None] for k, v in metrics.items()}, gradient
+
+    # Every parts-th example, not runs of them: each part then lies over the devices just as the batch does.
+    micro = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+
+    def body(total: Any, part: Batch) -> tuple[Any, tuple[Array, dict[str, Array]]]:
+        out, gradient = grad(trained, part)
+        return jax.tree.map(jnp.add, total, gradient), out
+
+    total, (value, metrics) = jax.lax.scan(body, jax.tree.map(jnp.zeros_like, trained), micro)
+    return value, metrics, jax.tree.map(lambda g: g / parts, total)
+
+
+def _finite(batch: Batch) -> Array:
+    floats = [x for x in batch.values() if jnp.issubdtype(x.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(x).all() for x in floats]).all() if floats else jnp.array(True)
+
+
+def _arrays_of(objective: Objective) -> tuple[list[Array], Callable[[list[Array]], Objective]]:
+    """The arrays an objective holds, and how to put them back: as constants they would be compiled into the step."""
+    leaves, structure = jax.tree.flatten(objective)
+    where = [i for i, leaf in enumerate(leaves) if hasattr(leaf, "shape")]
+
+    def rebuild(arrays: list[Array]) -> Objective:
+        new = list(leaves)
+        for i, array in zip(where, arrays, strict=True):
+            new[i] = array
+        return jax.tree.unflatten(structure, new)
+
+    return [leaves[i] for i in where], rebuild
