@@ -1,0 +1,188 @@
+"""Gaussian noise processes: x_tau = alpha(tau) x0 + sigma(tau) epsilon, from data (tau = 0) to noise (tau = 1).
+
+A process is a pair of functions, alpha falling and sigma rising; everything else follows from them:
+
+    logsnr(tau) = 2 log(alpha / sigma)                                                  (1)
+    velocity    = alpha' x0 + sigma' epsilon = dx_tau/dtau, the probability-flow ODE     (2)
+    renoising   x_hat = (alpha_hat/alpha) x + sqrt(sigma_hat^2 - (alpha_hat sigma/alpha)^2) z   (3)
+
+Sources: Song et al. 2021 (arXiv 2011.13456), Kingma et al. 2021 (2107.00630), Karras et al. 2022 (2206.00364),
+Liu et al. 2022 (2209.03003).
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from diorama.core.array import Array
+
+
+def expand(tau: Array | float, ndim: int) -> Array:
+    """`tau` of shape (), (b,), (b, t) ... with axes of one appended, so that it broadcasts against `ndim` axes."""
+    tau = jnp.asarray(tau)
+    return tau.reshape(tau.shape + (1,) * (ndim - tau.ndim))
+
+
+def divide(numerator: Array, denominator: Array, otherwise: Array | float = 0.0) -> Array:
+    """The quotient, and `otherwise` where the denominator is zero (no NaN, in the gradient neither)."""
+    zero = denominator == 0
+    return jnp.where(zero, otherwise, numerator / jnp.where(zero, 1.0, denominator))
+
+
+class Level(NamedTuple):
+    """A process at some noise time, ready to multiply with media: arrays that broadcast against (b, t, h, w, c)."""
+
+    alpha: Array
+    sigma: Array
+    alpha_dot: Array  # d alpha / d tau
+    sigma_dot: Array
+    sigma_data: float
+
+    @property
+    def scale(self) -> Array:
+        """Root mean square of x_tau: divide by it, and a network's input has unit variance at every noise level."""
+        return jnp.sqrt((self.alpha * self.sigma_data) ** 2 + self.sigma**2)
+
+
+@dataclass(frozen=True)
+class Process:
+    """What every process can do once `alpha` and `sigma` are given; a user's own process gives those two and no more.
+
+    `tau` is an array in [0, 1] of any shape that broadcasts from the left against the media: (b,), (b, t), ...
+    `sigma_data` is the standard deviation of the data, 1 for normalised latents.
+    """
+
+    sigma_data: float = field(default=1.0, kw_only=True)
+
+    def alpha(self, tau: Array) -> Array:
+        """Scale of the data at `tau`: falls, alpha(0) = 1."""
+        raise NotImplementedError
+
+    def sigma(self, tau: Array) -> Array:
+        """Standard deviation of the noise at `tau`: rises, sigma(0) = 0."""
+        raise NotImplementedError
+
+    def rates(self, tau: Array) -> tuple[Array, Array]:
+        """d alpha / d tau and d sigma / d tau."""
+        one = jnp.ones_like(tau)
+        return jax.jvp(self.alpha, (tau,), (one,))[1], jax.jvp(self.sigma, (tau,), (one,))[1]
+
+    def logsnr(self, tau: Array) -> Array:
+        """Equation (1); falls with tau, +inf at 0, and -inf where alpha is 0."""
+        return 2 * (jnp.log(self.alpha(tau)) - jnp.log(self.sigma(tau)))
+
+    def tau_of_logsnr(self, logsnr: Array) -> Array:
+        """The inverse of `logsnr`; here by bisection, in closed form where there is one."""
+        logsnr = jnp.asarray(logsnr)
+
+        def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+            low, high = ends
+            middle = (low + high) / 2
+            cleaner = self.logsnr(middle) > logsnr
+            return jnp.where(cleaner, middle, low), jnp.where(cleaner, high, middle)
+
+        low, high = jax.lax.fori_loop(0, 50, halve, (jnp.zeros_like(logsnr), jnp.ones_like(logsnr)))
+        return (low + high) / 2
+
+    def at(self, tau: Array | float, ndim: int) -> Level:
+        """alpha, sigma and their rates at `tau`, broadcast against `ndim` axes."""
+        tau = expand(tau, ndim)
+        return Level(self.alpha(tau), self.sigma(tau), *self.rates(tau), self.sigma_data)
+
+    def add_noise(self, x0: Array, epsilon: Array, tau: Array | float) -> Array:
+        """x_tau = alpha(tau) x0 + sigma(tau) epsilon."""
+        level = self.at(tau, x0.ndim)
+        return level.alpha * x0 + level.sigma * epsilon
+
+    def renoise(self, x: Array, tau: Array | float, tau_hat: Array | float, noise: Array) -> Array:
+        """x at `tau` carried forward to the higher noise `tau_hat` with fresh standard normal `noise`: equation (3).
+
+        Exactly x where tau_hat = tau.
+        """
+        here, there = self.at(tau, x.ndim), self.at(tau_hat, x.ndim)
+        ratio = divide(there.alpha, here.alpha, otherwise=1.0)  # alpha = 0: pure noise already
+        added = jnp.sqrt(jnp.maximum(there.sigma**2 - (ratio * here.sigma) ** 2, 0.0))
+        return ratio * x + added * noise
+
+
+@dataclass(frozen=True)
+class RectifiedFlow(Process):
+    """The straight line: alpha = 1 - tau, sigma = tau; velocity = epsilon - x0."""
+
+    def alpha(self, tau: Array) -> Array:
+        return 1 - tau
+
+    def sigma(self, tau: Array) -> Array:
+        return 1.0 * tau
+
+    def tau_of_logsnr(self, logsnr: Array) -> Array:
+        return jax.nn.sigmoid(-jnp.asarray(logsnr) / 2)
+
+
+@dataclass(frozen=True)
+class CosineVP(Process):
+    """The quarter circle: alpha = cos(pi tau / 2), sigma = sin(pi tau / 2); logsnr = -2 log tan(pi tau / 2)."""
+
+    def alpha(self, tau: Array) -> Array:
+        return jnp.sin(jnp.pi / 2 * (1 - tau))  # exactly 0 at tau = 1, which cos is not in floating point
+
+    def sigma(self, tau: Array) -> Array:
+        return jnp.sin(jnp.pi / 2 * tau)
+
+    def tau_of_logsnr(self, logsnr: Array) -> Array:
+        return 2 / jnp.pi * jnp.arctan(jnp.exp(-jnp.asarray(logsnr) / 2))
+
+
+@dataclass(frozen=True)
+class LinearVP(Process):
+    """DDPM's linear betas in continuous time: alpha^2 = exp(-B), sigma^2 = 1 - alpha^2,
+    B = beta_min tau + (beta_max - beta_min) tau^2 / 2.
+
+    sigma rises as sqrt(tau), so that its rate is infinite at 0; `rates` stops at sigma = 1e-4.
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def _integral(self, tau: Array) -> Array:
+        return tau * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * tau)
+
+    def alpha(self, tau: Array) -> Array:
+        return jnp.exp(-self._integral(tau) / 2)
+
+    def sigma(self, tau: Array) -> Array:
+        return jnp.sqrt(-jnp.expm1(-self._integral(tau)))
+
+    def rates(self, tau: Array) -> tuple[Array, Array]:
+        half_beta = 0.5 * (self.beta_min + (self.beta_max - self.beta_min) * tau)
+        alpha = self.alpha(tau)
+        return -half_beta * alpha, half_beta * alpha**2 / jnp.maximum(self.sigma(tau), 1e-4)
+
+    def tau_of_logsnr(self, logsnr: Array) -> Array:
+        integral = jax.nn.softplus(-jnp.asarray(logsnr))
+        slope = self.beta_max - self.beta_min
+        return 2 * integral / (self.beta_min + jnp.sqrt(self.beta_min**2 + 2 * slope * integral))
+
+
+@dataclass(frozen=True)
+class EDM(Process):
+    """Variance exploding: alpha = 1, sigma = sigma_max tau^rho.
+
+    tau = 0 is data exactly, and the Karras grid is uniform in tau between its sigma_max and sigma_min. EDM's own
+    sigma_data is 0.5, for pixels in [-1, 1].
+    """
+
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    sigma_data: float = field(default=0.5, kw_only=True)
+
+    def alpha(self, tau: Array) -> Array:
+        return jnp.ones_like(tau)
+
+    def sigma(self, tau: Array) -> Array:
+        return self.sigma_max * tau**self.rho
+
+    def tau_of_logsnr(self, logsnr: Array) -> Array:
+        return (jnp.exp(-jnp.asarray(logsnr) / 2) / self.sigma_max) ** (1 / self.rho)

@@ -1,0 +1,8 @@
+"""Sampling: noise grids, plans over frames, solvers, guidance."""
+
+from diorama.sample import grid, plan
+from diorama.sample.guidance import Denoiser, classifier_free
+from diorama.sample.sample import sample
+from diorama.sample.solver import DDIM, Euler, Heun, Solver
+
+__all__ = ["DDIM", "Denoiser", "Euler", "Heun", "Solver", "classifier_free", "grid", "plan", "sample"]

@@ -1,0 +1,74 @@
+"""Grids: the noise times that a solver visits, from 1 (noise) down to 0 (data).
+
+`grid(process, steps)` returns float64 (steps + 1,), strictly falling. The grid that goes with a training density is
+the one that bears its name: use the same mean, std and shift in both.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import expit, ndtri
+
+from diorama.process.density import shifted
+from diorama.process.gaussian import Process
+
+
+class Grid(Protocol):
+    """Noise times for any process and number of steps."""
+
+    def __call__(self, process: Process, steps: int) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Even steps in tau."""
+
+    def __call__(self, process: Process, steps: int) -> np.ndarray:
+        return np.linspace(1.0, 0.0, steps + 1)
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """Even steps, shifted towards noise by S > 1: S t / (1 + (S - 1) t) (arXiv 2403.03206); see `density.shift_for`."""
+
+    shift: float = 3.0
+
+    def __call__(self, process: Process, steps: int) -> np.ndarray:
+        return shifted(np.linspace(1.0, 0.0, steps + 1), self.shift)
+
+
+@dataclass(frozen=True)
+class LogitNormal:
+    """Quantiles of the logit-normal density, then shifted: the steps lie where training looked most."""
+
+    mean: float = 0.0
+    std: float = 1.0
+    shift: float = 1.0
+
+    def __call__(self, process: Process, steps: int) -> np.ndarray:
+        u = np.linspace(1.0, 0.0, steps + 1)
+        return shifted(expit(self.mean + self.std * ndtri(u)), self.shift)
+
+
+@dataclass(frozen=True)
+class Karras:
+    """Even in (sigma/alpha)^(1/rho) from sigma_max to sigma_min, then 0 (arXiv 2206.00364, equation 5).
+
+    The first time is 1 whatever sigma_max, for there the noise is drawn; a process that ends below sigma_max starts
+    at its own end.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+    def __call__(self, process: Process, steps: int) -> np.ndarray:
+        with jax.ensure_compile_time_eval():
+            end = float(np.exp(-np.asarray(process.logsnr(jnp.ones(())), np.float64) / 2))
+            top = min(self.sigma_max, end) ** (1 / self.rho)
+            sigma = np.linspace(top, self.sigma_min ** (1 / self.rho), steps) ** self.rho
+            tau = np.asarray(process.tau_of_logsnr(jnp.asarray(-2 * np.log(sigma))), np.float64)
+        return np.concatenate([[1.0], tau[1:], [0.0]])

@@ -1,0 +1,75 @@
+"""Sampling: a denoiser, a solver and a plan make clips, in one `lax.scan`."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diorama.core.array import Array, Shape
+from diorama.core.errors import UserError
+from diorama.core.random import normal, per_example, stream
+from diorama.process.gaussian import Process, expand
+from diorama.process.prediction import Prediction
+from diorama.sample.guidance import Denoiser
+from diorama.sample.solver import Solver
+
+
+def sample(
+    denoiser: Denoiser,
+    process: Process,
+    solver: Solver,
+    plan: np.ndarray,
+    ids: Array,
+    shape: Shape,
+    *,
+    seed: int,
+    conditions: Any = None,
+    given: Array | None = None,
+) -> Array:
+    """Clips (b, *shape) for `ids` (b,) uint32, `shape` = (t, h, w, c).
+
+    `plan` (steps + 1, t) holds the noise time of every frame before each step (`diorama.sample.plan`). A frame whose
+    noise time does not change is left exactly as it is. Frames that start below tau = 1 start from `given`
+    (b, *shape), noised to their start: known frames (tau = 0 throughout), or media to vary (from tau = 0.6, say).
+
+    All randomness is a function of (seed, example id, step): an id's clip is the same alone and in any batch.
+
+    This is a pure function to call inside `jax.jit`. Pass what holds arrays as arguments and close over the rest, and
+    one compilation serves every call of the same shapes:
+
+        @jax.jit
+        def draw(model, ids, conditions, null):
+            return sample(classifier_free(model, null, 3.0), process, Heun(), plan, ids, shape,
+                          seed=0, conditions=conditions)
+
+    Raises `UserError` for a plan that does not fit the frames, leaves [0, 1], or needs `given` and gets none.
+    """
+    _check(plan, shape, given)
+    b = ids.shape[0]
+    taus = jnp.broadcast_to(jnp.asarray(plan)[:, None], (len(plan), b, shape[0]))
+    noise = normal(stream(seed, "sample/start"), ids, shape)
+    known = jnp.zeros_like(noise) if given is None else jnp.where(expand(taus[0], noise.ndim) < 1, given, 0.0)
+
+    def denoise(x: Array, tau: Array) -> Prediction:
+        return denoiser(x, tau, conditions)
+
+    def step(state: tuple[Array, Any], now: tuple[Array, Array, Array]) -> tuple[tuple[Array, Any], None]:
+        (x, carry), (number, tau, tau_next) = state, now
+        keys = per_example(stream(seed, "sample/step", number), ids)
+        moved, carry = solver.step(denoise, process, x, tau, tau_next, keys, carry)
+        return (jnp.where(expand(tau_next != tau, x.ndim), moved, x), carry), None
+
+    x = process.add_noise(known, noise, taus[0])
+    (x, _), _ = jax.lax.scan(step, (x, solver.start(x)), (jnp.arange(len(plan) - 1), taus[:-1], taus[1:]))
+    return x
+
+
+def _check(plan: np.ndarray, shape: Shape, given: Array | None) -> None:
+    if plan.ndim != 2 or plan.shape[1] != shape[0]:
+        raise UserError(f"a plan for clips of {shape[0]} frames is (steps + 1, {shape[0]}), not {plan.shape}")
+    if plan.min() < 0 or plan.max() > 1:
+        raise UserError(f"noise times lie in [0, 1]; this plan goes from {plan.min():g} to {plan.max():g}")
+    if given is None and (plan[0] < 1).any():
+        frames = ", ".join(map(str, np.flatnonzero(plan[0] < 1)))
+        raise UserError(f"the plan starts frames {frames} below tau = 1, so pass `given` with their content")
