@@ -1,0 +1,103 @@
+"""A catalogue of clips: what curation left, ready to be asked and to be trained on."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import lance
+import pyarrow as pa
+
+from diorama.core.errors import UserError
+from diorama.core.files import hash_bytes
+from diorama.data.ledger import DECISION, LATEST, MANIFEST, NARROW, OBSERVATION, as_json, connect
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a catalogue holds, and how much of it the last call had to look at."""
+
+    clips: int
+    kinds: dict[str, int]  # clips by kind: image, video
+    splits: dict[str, int]  # clips by split
+    dropped: dict[str, int]  # items left out, by reason
+    new: int  # items looked at by this call
+    hash: str
+
+    def __str__(self) -> str:
+        def listed(counts: dict[str, int]) -> str:
+            return ", ".join(f"{count:,} {name}" for name, count in counts.items())
+
+        lines = [f"{self.clips:,} clips ({listed(self.kinds)}; {listed(self.splits)}), manifest {self.hash[:8]}"]
+        lines += [f"  left out {count:,}: {reason}" for reason, count in self.dropped.items()]
+        lines.append(f"  {self.new:,} items were new or changed" if self.new else "  nothing was new: no work to do")
+        return "\n".join(lines)
+
+
+class Catalogue:
+    """The catalogue in folder `path`, at the version that curation finished last.
+
+    Raises `UserError` when curation has not finished there.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        try:
+            self._head = json.loads((self.path / "catalogue.json").read_text())
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.path} is not a finished catalogue: run 'diorama curate SOURCES --out {self.path}'"
+            ) from None
+
+    @cached_property
+    def dataset(self) -> lance.LanceDataset:
+        """The Lance dataset of clips, at the finished version."""
+        return lance.dataset(self.path / "clips.lance", version=self._head["version"])
+
+    def hash(self) -> str:
+        """The identity of what this catalogue trains: equal for equal clips, captions, labels and splits."""
+        return self._head["hash"]
+
+    def clips(self, split: str | None = None) -> pa.Table:
+        """Everything but the media of every clip (of one split), sorted by id; `address` is its row in `dataset`."""
+        table = self.dataset.to_table(columns=NARROW)
+        table = table.append_column("address", pa.array(range(len(table)), pa.int64())).sort_by("id")
+        return table if split is None else table.filter(pa.compute.equal(table["split"], split))
+
+    def media(self, addresses: list[int]) -> list[bytes | Path]:
+        """The encoded media of clips by `address`: their bytes, or the file that holds them."""
+        rows = self.dataset.take(addresses, columns=["media", "path"])
+        pairs = zip(rows["media"], rows["path"].to_pylist(), strict=True)
+        return [Path(path) if path else media.as_py() for media, path in pairs]
+
+    def ask(self, question: str) -> pa.Table:
+        """Answer SQL about the views `clips`, `observations` (the latest of each item), `decisions` (likewise) and
+        `ledger` (every decision ever taken).
+
+            catalogue.ask("select reason, count(*) from decisions where verdict = 'drop' group by reason")
+        """
+        con = connect({"seen": (self.path / self._head["probe"], OBSERVATION),
+                       "ledger": (self.path / "decisions", DECISION)})  # fmt: skip
+        con.execute(LATEST.format(view="observations", table="seen"))
+        con.execute(LATEST.format(view="decisions", table="ledger"))
+        con.register("clips", self.dataset)
+        return con.sql(question).to_arrow_table()
+
+    def summary(self, new: int = 0) -> Summary:
+        """Counts of what is in and what was left out; `new` is what a curation just looked at."""
+
+        def count(column: str, table: str, where: str = "true") -> dict[str, int]:
+            rows = self.ask(
+                f"select {column} as k, count(*) as n from {table} where {where} group by k order by n desc, k"
+            )
+            return dict(zip(rows["k"].to_pylist(), rows["n"].to_pylist(), strict=True))
+
+        return Summary(self._head["clips"], count("kind", "clips"), count("split", "clips"),
+                       count("reason", "decisions", "verdict = 'drop'"), new, self.hash())  # fmt: skip
+
+
+def manifest_hash(clips: Iterable[dict[str, Any]]) -> str:
+    """The hash of what `MANIFEST` names of every clip, whatever their order."""
+    return hash_bytes("\n".join(sorted(as_json(clip, MANIFEST) for clip in clips)).encode())

@@ -1,0 +1,134 @@
+"""Random access to examples: clips of a catalogue as frames of one size, or arrays that lie in memory."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from diorama.core.errors import UserError
+from diorama.data.catalogue import Catalogue
+from diorama.data.strip import cut
+from diorama.media import BadMedia, center_crop, read, resize
+
+Example = dict[str, Any]
+
+
+class ClipSource:
+    """The clips of a catalogue's `split` that give `frames` frames of `height` x `width`, in order of id.
+
+    `source[i]` is `{"media": uint8 (t, h, w, 3), "id": uint32, "caption": str, "label": int32 (-1: none),
+    "actions": int32 (t,) (0: none)}`. Frames are scaled to cover the size and cut in the middle; with `crop=False` they
+    keep what overlaps, for an augmentation to cut. `frames=1` takes stills; `kind="video"` or `"any"` with `frames=1`
+    takes the first frame of videos too. `stride` is the step between frames taken. `hop` also takes the windows that
+    begin every `hop` frames later, each an example of its own with its own id; by default a clip is one example, from
+    its start. Decoded clips are kept in memory up to `cache_bytes`. Raises `UserError` when no clip fits.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        split: str | None = "train",
+        frames: int = 1,
+        height: int = 32,
+        width: int = 32,
+        *,
+        stride: int = 1,
+        hop: int | None = None,
+        kind: str | None = None,
+        crop: bool = True,
+        cache_bytes: int = 2 << 30,
+    ):
+        self.catalogue, self.split = catalogue, split
+        self.frames, self.height, self.width, self.stride = frames, height, width, stride
+        self.crop, self._room = crop, cache_bytes
+        self._span = (frames - 1) * stride + 1
+        kind = kind or ("image" if frames == 1 else "video")
+        rows = catalogue.clips(split).to_pylist()
+        self._clips = [r for r in rows if r["t"] >= self._span and (kind == "any" or r["kind"] == kind)]
+        if not self._clips:
+            held = f"of the {len(rows)} clips in split '{split}' none is a clip" if split else "no clip is one"
+            raise UserError(f"{catalogue.path}: {held} of kind '{kind}' with {self._span} frames or more")
+        counts = [1 + (c["t"] - self._span) // hop if hop else 1 for c in self._clips]
+        self._clip = np.repeat(np.arange(len(counts)), counts)
+        self._start = np.concatenate([np.arange(n) * (hop or 0) for n in counts])
+        # A window's id: the clip's, moved on by an odd constant (2^32 over the golden ratio) a frame.
+        ids = np.array([int(c["id"][:8], 16) for c in self._clips], np.uint64)
+        self.ids = ((ids[self._clip] + self._start.astype(np.uint64) * 2654435761) % 2**32).astype(np.uint32)
+        self._held: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._clip)
+
+    def __repr__(self) -> str:
+        return f"ClipSource({len(self)} of {self.frames}x{self.height}x{self.width}, {self.catalogue.hash()[:8]})"
+
+    @property
+    def captions(self) -> list[str]:
+        """The caption of every example, in order."""
+        return [self._clips[c]["caption"] or "" for c in self._clip]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The label of every example, in order; int32, -1 where there is none."""
+        labels = [-1 if c["label"] is None else c["label"] for c in self._clips]
+        return np.array(labels, np.int32)[self._clip]
+
+    def row(self, i: int) -> dict[str, Any]:
+        """What the catalogue knows about example `i`'s clip: its id, location, class_name, group, rate, more, ..."""
+        return self._clips[self._clip[i]]
+
+    def __getitem__(self, i: int) -> Example:
+        start = int(self._start[i])
+        window = slice(start, start + self._span, self.stride)
+        clip = self.row(i)
+        actions = np.zeros(self.frames, np.int32)
+        if clip["actions"]:
+            actions[:] = clip["actions"][window]
+            actions[0] = 0  # nothing leads to the first frame
+        return {
+            "media": self._decoded(int(self._clip[i]))[window], "id": self.ids[i], "caption": clip["caption"] or "",
+            "label": np.int32(-1 if clip["label"] is None else clip["label"]), "actions": actions,
+        }  # fmt: skip
+
+    def _decoded(self, clip: int) -> np.ndarray:
+        """All frames of a clip at this source's size; uint8 (t, h, w, 3)."""
+        frames = self._held.get(clip)
+        if frames is None:
+            row = self._clips[clip]
+            try:
+                frames = read(self.catalogue.media([row["address"]])[0]).frames
+            except BadMedia as bad:
+                raise UserError(
+                    f"{row['location']} could be read when curated, not now ({bad}): curate again"
+                ) from None
+            frames = cut(frames, row["frame_width"]) if row["frame_width"] else frames
+            frames = resize(frames, self.height, self.width)
+            if self.crop:
+                frames = center_crop(frames, self.height, self.width)
+            frames = np.ascontiguousarray(frames)
+            with self._lock:
+                if frames.nbytes <= self._room and clip not in self._held:
+                    self._held[clip] = frames
+                    self._room -= frames.nbytes
+        return frames
+
+
+class ArraySource:
+    """Examples out of arrays and lists of equal length by name, such as `media` (latents), `id` and `caption`."""
+
+    def __init__(self, columns: Mapping[str, np.ndarray | Sequence[Any]]):
+        lengths = {name: len(values) for name, values in columns.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"columns differ in length: {lengths}")
+        self.columns = dict(columns)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, i: int) -> Example:
+        return {name: values[i] for name, values in self.columns.items()}
+
+    def __repr__(self) -> str:
+        return f"ArraySource({len(self)}: {', '.join(self.columns)})"

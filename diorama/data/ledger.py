@@ -1,0 +1,110 @@
+"""What a catalogue is made of: Parquet rows of what was seen and decided, never edited, and the clips that train.
+
+observations/probe/<fingerprint>/<shard>.parquet    one row an item seen
+decisions/<run>.parquet                             one row a verdict that changed
+clips.lance                                         the clips kept: bytes or a reference, and what is said of them
+catalogue.json                                      the version of clips.lance that is complete, written last
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from diorama.core.files import hash_bytes, write_aside
+from diorama.data.sources import SAID
+
+_SAID = [(name, kind) for name, (kind, _) in SAID.items() if name not in ("rate", "frame_width")]
+_SEEN = [
+    ("kind", pa.string()),  # image or video
+    ("t", pa.int32()),
+    ("h", pa.int32()),
+    ("w", pa.int32()),
+    ("rate", pa.float64()),  # frames per second; null for a still
+    ("frame_width", pa.int32()),  # of a strip: frames side by side in one picture; else null
+    ("sound", pa.bool_()),
+    ("bytes", pa.int64()),
+    ("format", pa.string()),
+]
+
+OBSERVATION = pa.schema([
+    ("location", pa.string()),
+    ("root", pa.string()),
+    ("stamp", pa.string()),
+    ("run", pa.int32()),
+    ("id", pa.string()),  # hash of the stored bytes
+    ("pixels", pa.string()),  # hash of the decoded frames
+    ("error", pa.string()),
+    *_SEEN,
+    *_SAID,
+    ("more", pa.string()),  # whatever else was said, as JSON
+])  # fmt: skip
+
+DECISION = pa.schema([
+    ("location", pa.string()),
+    ("id", pa.string()),
+    ("verdict", pa.string()),  # keep or drop
+    ("reason", pa.string()),
+    ("partner", pa.string()),  # the location kept in its place
+    ("actor", pa.string()),  # rule or person
+    ("run", pa.int32()),
+    ("time", pa.string()),
+])  # fmt: skip
+
+# What a clip is to a training run; the hash of these columns over all clips is the catalogue's identity.
+MANIFEST = ["id", "caption", "label", "class_name", "actions", "split", "kind", "t", "h", "w", "rate", "frame_width"]
+
+CLIP = pa.schema([
+    ("id", pa.string()),
+    ("row", pa.string()),  # hash of everything but the media: a changed caption is a changed row
+    ("media", pa.large_binary()),  # null for a large file
+    ("path", pa.string()),  # of a large file, which stays where it is
+    ("location", pa.string()),
+    *_SEEN,
+    *_SAID,
+    ("more", pa.string()),
+])  # fmt: skip
+NARROW = [name for name in CLIP.names if name != "media"]
+
+
+def probe_folder(catalogue: Path, limits: Any) -> Path:
+    """Where observations made with these limits lie; another version or other limits make another folder."""
+    return catalogue / "observations" / "probe" / hash_bytes(f"probe 1 {limits}".encode(), 8)
+
+
+def append(folder: Path, name: str, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> None:
+    """Write rows as `folder/name.parquet`, whole or not at all."""
+    with write_aside(folder / f"{name}.parquet") as aside:
+        pq.write_table(pa.Table.from_pylist(list(rows), schema), aside, compression="zstd")
+
+
+def connect(tables: dict[str, tuple[Path, pa.Schema]]) -> duckdb.DuckDBPyConnection:
+    """DuckDB with a view a ledger, empty where nothing was written yet."""
+    con = duckdb.connect(config={"threads": 2})
+    for name, (folder, schema) in tables.items():
+        if any(folder.glob("*.parquet")):
+            con.execute(f"create view {name} as select * from read_parquet({quote(folder / '*.parquet')})")
+        else:
+            con.register(name, schema.empty_table())
+    return con
+
+
+def quote(text: Path | str) -> str:
+    """An SQL string."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+# The last word on each location. A later run's row replaces an earlier one's.
+LATEST = """
+create view {view} as select * exclude (nth) from
+(select *, row_number() over (partition by location order by run desc) as nth from {table}) where nth = 1
+"""
+
+
+def as_json(row: dict[str, Any], names: Iterable[str]) -> str:
+    """The named values of a row as one line, the same on every machine."""
+    return json.dumps([row[name] for name in names])

@@ -1,0 +1,99 @@
+"""Feeding: from random access to an endless, resumable stream of batches, by Grain.
+
+The stream is a function of (sources, seed): position k gives the same batch whatever the number of threads, and on
+host h of H the same batch's examples h, h + H, h + 2H, ... `get_state` and `set_state` are the position alone.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grain
+import numpy as np
+
+from diorama.core.errors import UserError
+from diorama.data.clips import Example
+from diorama.media import crop
+
+
+class Source(Protocol):
+    """Random access to examples."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+
+def collate(examples: Sequence[Example]) -> dict[str, np.ndarray]:
+    """Stack examples by name; uint8 media becomes float32 in [-1, 1]; text is left out."""
+    batch = {}
+    for name, value in examples[0].items():
+        if isinstance(value, str):
+            continue
+        stacked = np.stack([example[name] for example in examples])
+        if name == "media" and stacked.dtype == np.uint8:
+            stacked = np.multiply(stacked, np.float32(1 / 127.5), dtype=np.float32)
+            stacked -= 1
+        batch[name] = stacked
+    return batch
+
+
+def loader(
+    sources: Sequence[tuple[Source, int, float]],
+    *,
+    seed: int,
+    host: int = 0,
+    hosts: int = 1,
+    transform: Callable[[Example], Example] | None = None,
+    augment: Callable[[Example, np.random.Generator], Example] | None = None,
+    threads: int = 2,
+    ahead: int = 4,
+) -> grain.DatasetIterator[dict[str, np.ndarray]]:
+    """An endless iterator of batches, each from one of `sources`: (source, examples a batch over all hosts, weight).
+
+    Every epoch of a source is shuffled anew; sources take turns by weight. `augment(example, generator)` is random by
+    position in the stream, `transform(example)` is not random; text that is left afterwards is dropped. This host
+    (`host` of `hosts`) gets its share of every batch. `threads` make `ahead` batches ahead. The iterator has
+    `get_state()` and `set_state(state)`. Raises `UserError` when a batch does not divide over the hosts.
+    """
+    if not sources:
+        raise UserError("a loader needs at least one source")
+    streams, weights = [], []
+    for number, (source, size, weight) in enumerate(sources):
+        if size % hosts:
+            raise UserError(f"a batch of {size} does not divide over {hosts} hosts: use a multiple of {hosts}")
+        stream = grain.MapDataset.source(source).seed(seed + number).shuffle().repeat()
+        if augment:
+            stream = stream.random_map(augment)
+        if transform:
+            stream = stream.map(transform)
+        if hosts > 1:
+            stream = stream[host::hosts]
+        streams.append(stream.batch(size // hosts, drop_remainder=True, batch_fn=collate))
+        weights.append(weight)
+    mixed = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, weights)
+    return iter(mixed.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)))
+
+
+def in_order(source: Source, size: int) -> Iterator[dict[str, Any]]:
+    """Every example once, in order, in batches of `size` (the last may be smaller), with text as lists of `str`."""
+    for start in range(0, len(source), size):
+        examples = [source[i] for i in range(start, min(start + size, len(source)))]
+        texts = {name: [e[name] for e in examples] for name, value in examples[0].items() if isinstance(value, str)}
+        yield collate(examples) | texts
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """An augmentation for sources with `crop=False`: a random window, mirrored at chance `flip`."""
+
+    height: int
+    width: int
+    flip: float = 0.0
+
+    def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+        media = example["media"]
+        y = int(rng.integers(media.shape[1] - self.height + 1))
+        x = int(rng.integers(media.shape[2] - self.width + 1))
+        media = crop(media, y, x, self.height, self.width)
+        return example | {"media": media[:, :, ::-1] if rng.uniform() < self.flip else media}
