@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
@@ -16,7 +17,7 @@ from typing import Any
 
 from diorama.media.media import BadMedia, Limits, Media
 from diorama.media.read import Source
-from diorama.media.worker import receive, send
+from diorama.media.worker import Failure, receive, send
 
 MEMORY = 1_600_000_000  # bytes a worker may map beyond its own start, so that its peak stays below 2 GB
 
@@ -24,7 +25,7 @@ MEMORY = 1_600_000_000  # bytes a worker may map beyond its own start, so that i
 class Reader:
     """A pool of guarded workers, reused from file to file; a worker that hangs or dies is replaced.
 
-    Use as a context manager. `options` of `read` and `map` are those of `diorama.media.read`.
+    A context manager, for one thread at a time. `options` of `read` and `map` are those of `diorama.media.read`.
     """
 
     def __init__(self, workers: int = 1, limits: Limits = Limits(), *, memory: int = MEMORY) -> None:  # noqa: B008
@@ -80,7 +81,9 @@ class Reader:
                     given += 1
                 if busy:
                     for slot in self._wait(busy):
-                        done[busy.pop(slot)] = self._finish(slot)
+                        done[busy.pop(slot)] = result = self._finish(slot)
+                        if isinstance(result, Failure):
+                            raise RuntimeError(f"apply failed in a decoding worker:\n{result.traceback}")
                 elif exhausted and given == taken:
                     return
         finally:
@@ -93,8 +96,10 @@ class Reader:
             self._stop(slot)
 
     def _start(self, slot: int) -> "_Worker":
-        worker = self._workers[slot] or _Worker(self.memory)
-        self._workers[slot] = worker
+        worker = self._workers[slot]
+        if worker is None or worker.process.poll() is not None:
+            self._stop(slot)
+            worker = self._workers[slot] = _Worker(self.memory)
         return worker
 
     def _stop(self, slot: int) -> None:
@@ -165,12 +170,15 @@ def _plain(source: Source) -> str | bytes:
     return source if isinstance(source, bytes) else os.path.abspath(source)
 
 
-_shared: list[Reader] = []
+_shared: dict[int, Reader] = {}  # by process: a forked child must not talk to its parent's worker
+_lock = threading.Lock()
 
 
 def read_guarded(source: Source, limits: Limits = Limits(), **options: Any) -> Media:  # noqa: B008
     """`diorama.media.read` in one guarded worker, kept for the life of this process. For many files use `Reader`."""
-    if not _shared:
-        _shared.append(Reader())
-        atexit.register(_shared[0].close)
-    return _shared[0].read(source, limits, **options)
+    with _lock:
+        reader = _shared.get(os.getpid())
+        if reader is None:
+            reader = _shared[os.getpid()] = Reader()
+            atexit.register(reader.close)
+        return reader.read(source, limits, **options)

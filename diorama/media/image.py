@@ -16,7 +16,7 @@ FORMATS = [
     *("JPEG", "PNG", "GIF", "WEBP"),
     *sorted(set(Image.OPEN) - {"JPEG", "PNG", "GIF", "WEBP", "EPS", "IPTC", "WMF", "GRIB", "HDF5", "BUFR", "MPEG"}),
 ]
-# Formats whose frames are moments in time. Those of TIFF, PSD, ICO, MPO are pages, layers, sizes, views: the first counts.
+# Formats whose frames are moments in time; the frames of others are pages, layers, sizes or views: the first counts.
 _ANIMATED = {"GIF", "PNG", "WEBP", "AVIF", "FLI"}
 # EXIF orientation -> (transpose, flip_x, flip_y), see `orient`
 _ORIENTATION = {
@@ -45,33 +45,34 @@ def decode(
             frame, info = _frame(im, background)
             limits.check(frame.shape[0], frame.shape[1])  # some formats learn their size only when they load
             return Media(_upright(frame[None], info), info=info)
-        limits.check(im.height, im.width, min(total - skip, count or total))
-        frames, seconds, info = [], [], {}
+        wanted = min(total - skip, count or total)
+        limits.check(im.height, im.width, wanted)
+        frames = np.empty((0, 0, 0, 3), np.uint8)
+        shown: list[float] = []  # seconds each frame stays
+        passed, info = 0.0, {}
         for index in range(skip, total):
             deadline.check()
             try:
                 im.seek(index)
-            except EOFError:
+            except EOFError:  # fewer frames than declared: the animation just ends
                 break
             frame, noted = _frame(im, background)
             info = info or noted
-            delay = _delay(im)
-            seconds.append(delay)
-            if sum(seconds) <= start:
+            passed += _delay(im)
+            if passed <= start:
                 continue
-            if frames and frame.shape != frames[0].shape:  # a GIF frame beyond the screen enlarges it
-                h, w = frames[0].shape[:2]
-                frame = frame[:h, :w]
-            frames.append(frame)
-            if len(frames) == count:
+            frame = _upright(frame, info)
+            if not shown:
+                frames = np.empty((wanted, *frame.shape), np.uint8)
+            frames[len(shown)] = frame[: frames.shape[1], : frames.shape[2]]  # GIF frames may grow the screen
+            shown.append(_delay(im))
+            limits.check(frame.shape[0], frame.shape[1], len(shown), sum(shown))
+            if len(shown) == wanted:
                 break
-        if not frames:
+        if not shown:
             raise BadMedia(f"no frames after {start:g} seconds")
-        shown = seconds[-len(frames) :]
-        duration = sum(shown)
-        limits.check(im.height, im.width, len(frames), duration)
-        info |= {"duration": duration, "variable_rate": max(shown) - min(shown) > 0.002}
-        return Media(_upright(np.stack(frames), info), rate=len(frames) / duration, info=info)
+        info |= {"duration": sum(shown), "variable_rate": max(shown) - min(shown) > 0.002}
+        return Media(frames[: len(shown)], rate=len(shown) / sum(shown), info=info)
 
 
 def probe(file: BinaryIO) -> Info:
@@ -91,6 +92,8 @@ def _open(file: BinaryIO) -> Image.Image:
             return Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:
             raise BadMedia("no known image or video format") from None
+        except Image.DecompressionBombError:
+            raise BadMedia("far more pixels than any limit allows") from None
 
 
 def _frames(im: Image.Image) -> int:
@@ -114,22 +117,33 @@ def _frame(im: Image.Image, background: Colour) -> tuple[np.ndarray, dict[str, A
         info["orientation"] = _orientation(im)
         if im.mode in ("I", "F") or im.mode.startswith("I;16"):
             return _grey(im, background, info), info
-        icc = im.info.get("icc_profile")
-        if im.mode == "LAB":
-            flat = ImageCms.applyTransform(im, _lab_to_srgb())
-        else:
-            flat = im if im.mode == "CMYK" else im.convert("RGBA" if info["had_alpha"] else "RGB")
-            if flat is None:
-                raise BadMedia(f"mode {im.mode} is not understood")
-            if icc and (transform := _to_srgb(icc, "CMYK" if flat.mode == "CMYK" else "RGB")):
-                alpha = flat.getchannel("A") if flat.mode == "RGBA" else None
-                flat = ImageCms.applyTransform(flat if alpha is None else flat.convert("RGB"), transform)
-                if alpha is not None:
-                    flat.putalpha(alpha)
-                info["colour_managed"] = True
-        if flat.mode == "RGBA":
-            flat = Image.alpha_composite(Image.new("RGBA", flat.size, (*background, 255)), flat)
-        return np.asarray(flat.convert("RGB")), info
+        colours = _srgb(im, info)
+        if colours.mode == "RGBA":
+            colours = Image.alpha_composite(Image.new("RGBA", colours.size, (*background, 255)), colours)
+        return np.asarray(colours), info
+
+
+def _srgb(im: Image.Image, info: dict[str, Any]) -> Image.Image:
+    """RGB or RGBA in sRGB, by the embedded colour profile if there is a usable one."""
+    if im.mode == "LAB":
+        return _apply(im, _lab_to_srgb())
+    colours = im if im.mode == "CMYK" else im.convert("RGBA" if info["had_alpha"] else "RGB")
+    icc = im.info.get("icc_profile")
+    transform = _to_srgb(icc, colours.mode.removesuffix("A")) if icc else None
+    if transform is None:
+        return colours.convert("RGB") if colours.mode == "CMYK" else colours
+    info["colour_managed"] = True
+    if colours.mode != "RGBA":
+        return _apply(colours, transform)
+    managed = _apply(colours.convert("RGB"), transform)
+    managed.putalpha(colours.getchannel("A"))
+    return managed
+
+
+def _apply(im: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
+    managed = ImageCms.applyTransform(im, transform)
+    assert managed is not None  # only None when asked to work in place
+    return managed
 
 
 def _bits(im: Image.Image) -> int:

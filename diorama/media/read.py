@@ -38,6 +38,8 @@ def read(
             return video.decode(file, kind, limits, background, start, count, deadline)
         except BadMedia as bad:
             raise _named(bad, head) from None
+        except MemoryError:
+            raise BadMedia("needs more memory than there is") from None
         except Exception as error:  # decoders raise nearly every type there is on damaged files
             raise BadMedia(f"damaged: {short(error)}") from None
 

@@ -26,7 +26,8 @@ def scale(frames: np.ndarray, h: int, w: int) -> np.ndarray:
         return frames
     out = np.empty((len(frames), h, w, 3), np.uint8)
     for i, frame in enumerate(frames):
-        out[i] = Image.fromarray(np.ascontiguousarray(frame)).resize((w, h), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        image = Image.fromarray(np.ascontiguousarray(frame))
+        out[i] = np.asarray(image.resize((w, h), Image.Resampling.BICUBIC, reducing_gap=3.0))
     return out
 
 

@@ -36,9 +36,10 @@ def decode(
         _demux(source, reader, sound, deadline)
         if not reader.count:
             raise BadMedia("no frame could be decoded" if whole else f"no frames after {start:g} seconds")
-        if whole and declared and reader.broken(declared):
-            raise BadMedia(f"truncated: {reader.count} of {declared} frames")
         frames, rate, info = reader.result()
+        played = max(reader.count / rate if rate else 0, sound.samples / max(sound.rate, 1))
+        if whole and played < 0.7 * seconds - 0.2:  # edit lists and rounding lose a little
+            raise BadMedia(f"truncated: {played:.1f} of {seconds:.1f} seconds")
         info = {"format": container} | info
         if source.duration:
             info["duration"] = source.duration / av.time_base
@@ -112,8 +113,9 @@ class _Reader:
         self, stream: Any, limits: Limits, background: Colour, start: float, count: int | None, expected: int
     ) -> None:
         self.stream, self.limits, self.background, self.start, self.wanted = stream, limits, background, start, count
-        self.expected = expected
+        self.expected, self.most = expected, 0
         self.origin = float((stream.start_time or 0) * (stream.time_base or 0))
+        self.decoder = _alpha_decoder(stream)
         self.reformat = VideoReformatter()
         self.frames = np.empty((0, 0, 0, 3), np.uint8)
         self.times: list[float] = []
@@ -125,7 +127,7 @@ class _Reader:
         return len(self.times)
 
     def take(self, packet: Any) -> None:
-        for frame in packet.decode():
+        for frame in self.decoder.decode(packet) if self.decoder else packet.decode():
             if self.done:
                 return
             time = frame.time if frame.time is not None else (self.times[-1] if self.times else self.origin)
@@ -143,12 +145,17 @@ class _Reader:
     def _store(self, image: np.ndarray) -> None:
         if self.count == 0:
             self.limits.check(*image.shape[:2])
-            self.frames = np.empty((max(self.expected, 1), *image.shape), np.uint8)
+            self.most = min(
+                self.wanted or self.limits.frames, self.limits.frames, self.limits.total_bytes // image.nbytes
+            )
+            self.frames = np.empty((self.expected or self.most, *image.shape), np.uint8)  # memory is taken when filled
         if image.shape != self.frames.shape[1:]:
             h, w = self.frames.shape[1:3]
             raise BadMedia(f"size changes from {w}x{h} to {image.shape[1]}x{image.shape[0]} at frame {self.count}")
         if self.count == len(self.frames):
-            self.frames = np.concatenate([self.frames, np.empty((self.count // 2 + 8, *image.shape), np.uint8)])
+            more = np.empty((max(self.most, self.count + 1), *image.shape), np.uint8)
+            more[: self.count] = self.frames
+            self.frames = more
         self.frames[self.count] = image
 
     def _rgb(self, frame: Any) -> np.ndarray:
@@ -167,7 +174,7 @@ class _Reader:
         if not alpha:
             return rgb
         share = rgb[..., 3:].astype(np.float32) / 255
-        return np.rint(rgb[..., :3] * share + np.float32(self.background) * (1 - share)).astype(np.uint8)
+        return np.rint(rgb[..., :3] * share + np.array(self.background, np.float32) * (1 - share)).astype(np.uint8)
 
     def _describe(self, frame: Any) -> dict[str, Any]:
         info: dict[str, Any] = {
@@ -188,10 +195,6 @@ class _Reader:
             info["hdr"] = True
         return info
 
-    def broken(self, declared: int) -> bool:
-        """Whether far fewer frames came than were declared (edit lists and rounding lose a few)."""
-        return self.count < 0.7 * declared - 2 and self.stream.frames > 0
-
     def result(self) -> tuple[np.ndarray, float | None, dict[str, Any]]:
         """Frames, frames per second (the declared rate if the times bear it out), and what was seen."""
         stated = self.stream.average_rate or self.stream.guessed_rate
@@ -202,7 +205,8 @@ class _Reader:
             if rate is None or abs(rate / measured - 1) > 0.05:
                 rate = measured
             self.info["variable_rate"] = bool(np.ptp(gaps) > 0.5 / measured)
-        return self.frames[: self.count], rate, self.info
+        frames = self.frames[: self.count]
+        return frames if 2 * self.count > len(self.frames) else frames.copy(), rate, self.info
 
 
 class _Sound:
@@ -257,9 +261,21 @@ class _Sound:
         return np.clip(np.nan_to_num(sound), -1, 1), self.rate
 
 
+def _alpha_decoder(stream: Any) -> Any:
+    """The decoder that sees the alpha channel of a WebM, where there is one; FFmpeg's own does not."""
+    if stream.metadata.get("alpha_mode") != "1":
+        return None
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name, "")
+    return av.CodecContext.create(name, "r") if name in av.codecs_available else None
+
+
 def _turn(frame: Any) -> tuple[bool, bool, bool]:
     """(transpose, flip_x, flip_y) of the display matrix: x' = a x + c y, y' = b x + d y."""
-    side = frame.side_data.get(SideData.DISPLAYMATRIX)
+    try:
+        side = frame.side_data.get(SideData.DISPLAYMATRIX)
+    except ValueError:  # newer kinds of side data have no name in PyAV
+        turns = {90: (True, False, True), -90: (True, True, False), 180: (False, True, True), -180: (False, True, True)}
+        return turns.get(frame.rotation, (False, False, False))
     if side is None:
         return False, False, False
     a, b, _, c, d = np.frombuffer(bytes(side), np.int32)[:5].astype(float)

@@ -9,15 +9,25 @@ import os
 import pickle
 import signal
 import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
-from diorama.media.media import BadMedia
-from diorama.media.read import read
+from diorama.media.media import BadMedia, Limits, Media
+from diorama.media.read import Source, read
 
 GRACE = 5.0  # seconds by which a worker outlives its parent's patience, should the parent be gone
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What `apply` raised, as text; the parent raises it again."""
+
+    traceback: str
 
 
 def send(channel: Connection, message: Any) -> None:
@@ -37,7 +47,7 @@ def receive(channel: Connection) -> Any:
     buffers = [np.empty(size, np.uint8) for size in sizes]
     for buffer in buffers:
         if buffer.nbytes:
-            channel.recv_bytes_into(memoryview(buffer))
+            channel.recv_bytes_into(buffer.data)
     return pickle.loads(head, buffers=buffers)
 
 
@@ -61,21 +71,27 @@ def main() -> None:
     send(channel, "ready")
     while True:
         try:
-            source, limits, options, apply = receive(channel)
+            job = receive(channel)
         except EOFError:
             return
-        signal.setitimer(signal.ITIMER_REAL, limits.timeout + GRACE)  # the default action ends even a hung decoder
-        try:
-            result = read(source, limits, **options)
-            result = apply(result) if apply else result
-        except BadMedia as bad:
-            result = bad
-        except MemoryError:
-            result = BadMedia("needs more memory than allowed")
+        signal.setitimer(signal.ITIMER_REAL, job[1].timeout + GRACE)  # the default action ends even a hung decoder
+        answer = _answer(*job)
         signal.setitimer(signal.ITIMER_REAL, 0)
         with contextlib.suppress(BrokenPipeError):
-            send(channel, result)
-        del result
+            send(channel, answer)
+        del answer, job  # before the next file takes its memory
+
+
+def _answer(source: Source, limits: Limits, options: dict[str, Any], apply: Callable[[Media], Any] | None) -> Any:
+    try:
+        media = read(source, limits, **options)
+        return apply(media) if apply else media
+    except BadMedia as bad:
+        return bad
+    except MemoryError:
+        return BadMedia("needs more memory than there is")
+    except Exception:  # a mistake in `apply`, not in the file
+        return Failure(traceback.format_exc())
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ from PIL import Image
 
 _ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 
-_MUXER = {"fflags": "+bitexact", "movflags": "+faststart"}
-
 
 def write_png(path: Path | str, frame: np.ndarray) -> None:
     """One frame, (h, w, 3) or (1, h, w, 3) uint8, without loss."""
@@ -60,9 +58,10 @@ def write_mp4(
     frames = _frames(frames)
     if sound is not None and sound_rate is None:
         raise ValueError("sound needs its sound_rate")
-    with _aside(path) as aside, av.open(str(aside), "w", options=_MUXER) as target:
+    muxer = {"fflags": "+bitexact"} | ({} if Path(path).suffix == ".mkv" else {"movflags": "+faststart"})
+    with _aside(path) as aside, av.open(str(aside), "w", options=muxer) as target:
         codec, exact_rate = "libx264rgb" if lossless else "libx264", Fraction(rate).limit_denominator(100_000)
-        video = target.add_stream(codec, rate=exact_rate)
+        video: Any = target.add_stream(codec, rate=exact_rate)
         context: Any = video.codec_context
         context.thread_count = 2
         if lossless:
