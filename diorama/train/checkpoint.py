@@ -1,10 +1,10 @@
 """Checkpoints (Orbax): written aside while training goes on, renamed into place when whole; the last few are kept.
 
     checkpoints/<examples>/   model, ema0, ema1, ..., optimizer: arrays by path;  progress: JSON
-    snapshots/<examples>/     ema0, ema1, ...: kept for good, for averages of other widths
+    snapshots/<examples>/     ema0, ema1, ..., progress: kept for good, for averages of other widths
 
-`progress` holds the position in the data of every process, the running means not yet logged, and the shapes of the
-parameters. A checkpoint that a kill left half written has a temporary name and is removed at the next start.
+`progress` holds the widths of the averages, the running means not yet logged, and the position in the data of every
+process. A checkpoint that a kill left half written has a temporary name and is removed at the next start.
 """
 
 import json
@@ -25,9 +25,10 @@ from diorama.core.layout import Layout
 from diorama.core.module import paths
 from diorama.core.random import stream
 from diorama.train import ema
-from diorama.train.state import State, Tally
+from diorama.train.state import State, Tally, Train
 
 CHECKPOINTS, SNAPSHOTS = "checkpoints", "snapshots"
+_READER = ocp.StandardCheckpointHandler()  # the layer below `Checkpointer`, which warns of items not asked for
 
 
 class Restored(NamedTuple):
@@ -42,9 +43,9 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The checkpoints of one run folder. Close it: the last save may still be on its way to the disk."""
 
-    def __init__(self, folder: Path | str, keep: int):
-        self.folder = Path(folder).resolve()
-        self._checkpoints = _manager(self.folder / CHECKPOINTS, keep)
+    def __init__(self, folder: Path | str, config: Train):
+        self.folder, self._stds = Path(folder).resolve(), list(config.ema_std)
+        self._checkpoints = _manager(self.folder / CHECKPOINTS, config.keep)
 
     @cached_property
     def _snapshots(self) -> ocp.CheckpointManager:
@@ -57,8 +58,7 @@ class Checkpoints:
         progress = {
             "examples": examples,
             "tally": {"sums": _floats(tally.sums), "weights": _floats(tally.weights)},
-            "shapes": {path: list(x.shape) for path, x in paths(state.model).items()},
-            "ema": len(state.ema),
+            "ema_std": self._stds,
             "data": _of_all_processes(position),
         }
         items = {name: ocp.args.StandardSave(paths(tree)) for name, tree in _items(state).items()}
@@ -68,6 +68,7 @@ class Checkpoints:
     def snapshot(self, state: State, examples: int) -> None:
         """Keep the averages at `examples` for good."""
         items = {f"ema{i}": ocp.args.StandardSave(paths(e)) for i, e in enumerate(state.ema)}
+        items["progress"] = ocp.args.JsonSave({"ema_std": self._stds})
         self._snapshots.save(examples, args=ocp.args.Composite(**items))
 
     def restore(self, like: State) -> Restored | None:
@@ -96,11 +97,11 @@ class Checkpoints:
         return restored
 
     def _read(self, step: int, like: State) -> Restored:
-        progress = self._checkpoints.restore(step, args=ocp.args.Composite(progress=ocp.args.JsonRestore())).progress
-        _check_shapes(progress["shapes"], paths(like.model), self.folder)
-        if progress["ema"] != len(like.ema):
+        progress = _progress(self.folder / CHECKPOINTS / str(step))
+        _check_shapes(self.folder / CHECKPOINTS / str(step) / "model", paths(like.model))
+        if progress["ema_std"] != self._stds:
             raise UserError(
-                f"{self.folder} holds {progress['ema']} weight averages and train.ema_std asks for {len(like.ema)}: "
+                f"{self.folder} holds weight averages of width {progress['ema_std']} and train.ema_std is {self._stds}: "
                 "keep train.ema_std as it was, or use another folder"
             )
         items = _items(like)
@@ -145,14 +146,13 @@ def load_model(
 
 
 def reconstruct(
-    folder: Path | str, init: Callable[[Any], Any], stds: tuple[float, ...], std: float, examples: int | None = None,
+    folder: Path | str, init: Callable[[Any], Any], std: float, examples: int | None = None,
     layout: Layout | None = None,
 ) -> Any:  # fmt: skip
     """The model averaged with a width that was not kept, from the snapshots of a run (EDM2, section 3.2).
 
     Args:
         folder, init, layout: as for `load_model`.
-        stds: `Train.ema_std` of that run.
         std: the width wanted.
         examples: the moment the average looks back from; the newest snapshot if None.
 
@@ -161,12 +161,17 @@ def reconstruct(
     """
     steps = _steps(Path(folder) / SNAPSHOTS)
     examples = examples or max(steps, default=0)
-    stored = [(step, i) for step in sorted(steps) if step <= examples for i in range(len(stds))]
+    stored = [
+        (step, i, width)
+        for step in sorted(steps)
+        if step <= examples
+        for i, width in enumerate(_progress(Path(folder) / SNAPSHOTS / str(step))["ema_std"])
+    ]
     if not stored:
         raise UserError(f"{folder} holds no snapshots up to {examples} examples: train with train.snapshot_every set")
-    weights = ema.combination([(step, stds[i]) for step, i in stored], examples, std)
+    weights = ema.combination([(step, width) for step, _, width in stored], examples, std)
     total: Any = None
-    for (step, i), weight in zip(stored, weights, strict=True):
+    for (step, i, _), weight in zip(stored, weights, strict=True):
         model = _load(Path(folder).resolve() / SNAPSHOTS / str(step), init, f"ema{i}", layout)
         part = jax.tree.map(lambda x, w=float(weight): x * w if jnp.issubdtype(x.dtype, jnp.floating) else x, model)
         total = part if total is None else jax.tree.map(_add_floats, total, part)
@@ -182,10 +187,9 @@ def _load(checkpoint: Path, init: Callable[[Any], Any], which: str, layout: Layo
         have = sorted(p.name for p in checkpoint.iterdir() if p.name == "model" or p.name.startswith("ema"))
         raise UserError(f"{checkpoint} holds no '{which}': choose one of {', '.join(have)}")
     like = abstract(jax.eval_shape(init, stream(0, "init")), layout or Layout())
-    with ocp.StandardCheckpointer() as reader:
-        stored = {path: list(meta.shape) for path, meta in reader.metadata(checkpoint / which).item_metadata.items()}
-        _check_shapes(stored, paths(like), checkpoint)
-        return _rebuild(like, reader.restore(checkpoint / which, paths(like)))
+    _check_shapes(checkpoint / which, paths(like))
+    arrays = _READER.restore(checkpoint / which, args=ocp.args.StandardRestore(paths(like)))
+    return _rebuild(like, arrays)
 
 
 def abstract(tree: Any, layout: Layout) -> Any:
@@ -205,12 +209,17 @@ def _rebuild(like: Any, arrays: dict[str, Any]) -> Any:
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[path] for path in paths(like)])
 
 
-def _check_shapes(stored: dict[str, Any], want: dict[str, Any], where: Path) -> None:
+def _progress(checkpoint: Path) -> dict[str, Any]:
+    return ocp.JsonCheckpointHandler().restore(checkpoint.resolve() / "progress")
+
+
+def _check_shapes(item: Path, want: dict[str, Any]) -> None:
+    stored = {path: list(meta.shape) for path, meta in _READER.metadata(item).items()}
     for path in [*want, *stored]:
         have, need = stored.get(path), list(want[path].shape) if path in want else None
         if have != need:
             raise UserError(
-                f"{where} is of another model: '{path}' is {have} there and {need} in this configuration: "
+                f"{item.parent} is of another model: '{path}' is {have} there and {need} in this configuration: "
                 "use the configuration that it was trained with, or another folder"
             )
 

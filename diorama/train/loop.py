@@ -90,7 +90,7 @@ def train(
     like = abstract(jax.eval_shape(born), layout)
     shardings = jax.tree.map(lambda x: x.sharding, like)
     with ExitStack() as stack:
-        checkpoints = stack.enter_context(closing(Checkpoints(folder, config.keep)))
+        checkpoints = stack.enter_context(closing(Checkpoints(folder, config)))
         restored = checkpoints.restore(like)
         if restored and restored.examples >= config.examples:
             return restored.state
@@ -127,7 +127,7 @@ def train(
                 meter.mark(tally, done, steps)
                 tally = meter.blank
             save = last or stop or _due(config.checkpoint_every, done, size)
-            show = preview and config.preview_every and (last or _due(config.preview_every, done, size))
+            show = config.preview_every and (last or _due(config.preview_every, done, size))
             keep = _due(config.snapshot_every, done, size)
             if save or show or keep:
                 with meter.aside():
@@ -135,7 +135,7 @@ def train(
                     meter.check(tally)
                     if keep:
                         checkpoints.snapshot(state, done)
-                    if show:
+                    if preview and show:
                         (folder / "previews").mkdir(exist_ok=True)
                         preview((*state.ema, state.model)[0], done, folder / "previews")
                     if save:
@@ -189,9 +189,11 @@ class _Meter:
 
     def restored(self, saved: dict[str, Any]) -> Tally:
         """The tally of a checkpoint."""
-        sums, weights = ({k: np.float32(v) for k, v in saved[part].items()} for part in ("sums", "weights"))
-        tally = Tally(sums, weights, self.blank.fault_step, self.blank.fault)
-        return jax.device_put(tally, self.sharding)
+        sums, weights = (
+            {name: jax.device_put(np.float32(x), self.sharding) for name, x in saved[part].items()}
+            for part in ("sums", "weights")
+        )
+        return Tally(sums, weights, self.blank.fault_step, self.blank.fault)
 
     def start(self, done: int) -> None:
         self.began = self.since = time.perf_counter()

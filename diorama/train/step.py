@@ -40,7 +40,8 @@ def make_step(config: Train, objective: Objective, shardings: State, seed: int, 
         squares = [jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)]
         norm = jnp.sqrt(sum(squares))
         if config.clip_norm is not None:
-            gradient = jax.tree.map(lambda g: g * jnp.minimum(1, config.clip_norm / (norm + 1e-12)), gradient)
+            scale = jnp.minimum(1, config.clip_norm / (norm + 1e-12))
+            gradient = jax.tree.map(lambda g: g * scale, gradient)
 
         examples = state.examples + n
         rate = config.rate(state.examples.astype(jnp.float32) + n / 2)  # at the middle of this batch
