@@ -56,6 +56,11 @@ def cast(tree: T, dtype: Any) -> T:
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
+def dtype_of(tree: Any) -> jnp.dtype:
+    """The number format of the floating-point arrays of `tree` (of the first of them)."""
+    return next(x.dtype for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating))
+
+
 @dataclass(frozen=True)
 class Policy:
     """Number formats: parameters are kept in float32, the forward and backward pass computes in `compute`.

@@ -1,0 +1,101 @@
+"""A codec: `encode(media) -> latents`, `decode(latents) -> media`, with the statistics that make latents about zero
+mean and unit variance in every channel, which the noise processes assume."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diorama.codec.conv import Autoencoder, ConvCodecConfig
+from diorama.core.array import Array, Float, Latents, Media
+from diorama.core.module import Module, static
+
+
+class Codec(Module):
+    """A trained autoencoder and the mean and deviation of its latents, a channel."""
+
+    autoencoder: Autoencoder
+    mean: Float[Array, "c"]
+    deviation: Float[Array, "c"]
+    config: ConvCodecConfig = static()
+
+    @staticmethod
+    def blank(autoencoder: Autoencoder, config: ConvCodecConfig) -> "Codec":
+        """A codec whose statistics are not measured yet: mean 0, deviation 1."""
+        return Codec(autoencoder, jnp.zeros(config.channels), jnp.ones(config.channels), config)
+
+    def measured(self, latents: Iterable[np.ndarray]) -> "Codec":
+        """This codec with the statistics of these batches of un-normalised latents (made by a `blank` codec)."""
+        n, total, squares = 0, 0.0, 0.0
+        for batch in latents:
+            flat = np.asarray(batch, np.float64).reshape(-1, batch.shape[-1])
+            n, total, squares = n + len(flat), total + flat.sum(0), squares + (flat**2).sum(0)
+        mean = total / n
+        deviation = np.sqrt(np.maximum(squares / n - mean**2, 1e-12))
+        return Codec(self.autoencoder, jnp.float32(mean), jnp.float32(deviation), self.config)  # type: ignore[arg-type]
+
+    def encode(self, media: Media) -> Latents:
+        """The posterior's mean, normalised. Media is padded by its edge to whole cells and to 1 + k * temporal frames."""
+        mean, _ = jnp.split(self.autoencoder.encoder(pad(media, self.config)), 2, axis=-1)
+        return (mean - self.mean) / self.deviation
+
+    def decode(self, latents: Latents) -> Media:
+        """Media in [-1, 1] (clipped), of 1 + (t - 1) * temporal frames."""
+        return jnp.clip(self.autoencoder.decoder(latents * self.deviation + self.mean), -1, 1)
+
+    def latent_shape(self, t: int, h: int, w: int) -> tuple[int, int, int, int]:
+        """The shape of the latents of media `(t, h, w)`."""
+        return latent_shape(self.config, t, h, w)
+
+
+class PixelCodec(Module):
+    """No codec at all: latents are the pixels, compression is 1."""
+
+    config: "PixelCodecConfig" = static()
+
+    def encode(self, media: Media) -> Latents:
+        return media
+
+    def decode(self, latents: Latents) -> Media:
+        return jnp.clip(latents, -1, 1)
+
+    def latent_shape(self, t: int, h: int, w: int) -> tuple[int, int, int, int]:
+        return t, h, w, self.config.channels
+
+
+@dataclass(frozen=True)
+class PixelCodecConfig:
+    """Diffusion in pixels, of `channels` (3 for RGB)."""
+
+    channels: int = 3
+
+
+def pad(media: Media, config: ConvCodecConfig) -> Media:
+    """Repeat edges until the codec's factors divide the media."""
+    _, t, h, w, _ = media.shape
+    rest = ((-(t - 1)) % config.temporal, -h % config.spatial, -w % config.spatial)
+    return jnp.pad(media, ((0, 0), *((0, r) for r in rest), (0, 0)), mode="edge") if any(rest) else media
+
+
+def latent_shape(config: ConvCodecConfig, t: int, h: int, w: int) -> tuple[int, int, int, int]:
+    """The shape `(t, h, w, c)` of the latents of media `(t, h, w)`."""
+    return 1 + -(-(t - 1) // config.temporal), -(-h // config.spatial), -(-w // config.spatial), config.channels
+
+
+def compression(codec: Codec | PixelCodec, t: int, h: int, w: int) -> float:
+    """How many times fewer numbers latents have than pixels (RGB counted as three)."""
+    return 3 * t * h * w / int(np.prod(codec.latent_shape(t, h, w)))
+
+
+@jax.jit
+def encode(codec: Codec | PixelCodec, media: Media) -> Latents:
+    """`codec.encode`, compiled once a shape."""
+    return codec.encode(media)
+
+
+@jax.jit
+def decode(codec: Codec | PixelCodec, latents: Latents) -> Media:
+    """`codec.decode`, compiled once a shape."""
+    return codec.decode(latents)

@@ -1,0 +1,68 @@
+"""The denoiser: a network and its conditions, seen through a noise process. It is what solvers and guidance see."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from diorama.core.array import Array, Float, Key
+from diorama.core.module import Module, dtype_of, static
+from diorama.net import Conditions, LabelConfig, Output, TextConfig, Transformer, TransformerConfig, UNet, UNetConfig
+from diorama.net.condition import Signals
+from diorama.process import EDM, CosineVP, LinearVP, Prediction, Process, RectifiedFlow
+
+ProcessConfig = RectifiedFlow | CosineVP | LinearVP | EDM
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """What is learned.
+
+    Args:
+        net: the network and its sizes.
+        conditions: named signals; a batch carries each under its name (`text`: token ids, `label`: a class).
+        process: how noise is added.
+        prediction: what the network's output means; "velocity" suits rectified flow, "F" suits EDM.
+    """
+
+    net: UNetConfig | TransformerConfig
+    conditions: dict[str, TextConfig | LabelConfig]
+    process: ProcessConfig = RectifiedFlow()
+    prediction: Literal["x0", "epsilon", "velocity", "v", "F"] = "velocity"
+
+    def init(self, key: Key, channels: int) -> "Denoiser":
+        """A denoiser of latents with `channels`."""
+        k1, k2 = jax.random.split(key)
+        return Denoiser(
+            self.net.init(k1, channels),
+            Conditions.init(k2, self.conditions, self.net.width),
+            self.process,
+            self.prediction,
+        )
+
+
+class Denoiser(Module):
+    """`(x_tau, tau, signals) -> Prediction`; made by `DenoiserConfig.init`."""
+
+    net: UNet | Transformer
+    conditions: Conditions
+    process: Process = static()
+    prediction: str = static()
+
+    def __call__(self, x: Float[Array, "b t h w c"], tau: Array, signals: Signals) -> Prediction:
+        """Args: `x` at noise time `tau`, which is (b,) or (b, t) in [0, 1]; `signals` by name."""
+        return self.look(x, tau, signals)[0]
+
+    def look(self, x: Float[Array, "b t h w c"], tau: Array, signals: Signals) -> tuple[Prediction, Output]:
+        """The prediction, and the network's own output with its intermediates.
+
+        The network sees x over its root mean square, and the noise level as sigma / (alpha + sigma), which is tau itself
+        for rectified flow: with the same range at any process, a network can change processes.
+        """
+        tau = jnp.broadcast_to(tau[:, None] if tau.ndim == 1 else tau, x.shape[:2])
+        at = self.process.at(tau, x.ndim)
+        level = jax.nn.sigmoid(-self.process.logsnr(tau) / 2)
+        scaled = (x / at.scale).astype(dtype_of(self.net))
+        output = self.net(scaled, level, self.conditions(signals))
+        return Prediction.of(self.prediction, output.value.astype(jnp.float32), x, at), output

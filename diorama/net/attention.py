@@ -1,0 +1,93 @@
+"""Attention whose positions and rule are data: rotary embedding over (t, y, x) and a mask from frame indices."""
+
+import jax
+import jax.numpy as jnp
+
+from diorama.core.array import Array, Bool, Float, Key
+from diorama.core.module import Module, static
+from diorama.net.layers import Linear, rms
+
+
+def grid_positions(t: int, h: int, w: int) -> Float[Array, "n 3"]:
+    """(frame, row, column) of every cell of a `(t, h, w)` grid, in the order of `reshape(t * h * w)`."""
+    axes = jnp.meshgrid(jnp.arange(t), jnp.arange(h), jnp.arange(w), indexing="ij")
+    return jnp.stack([a.reshape(-1) for a in axes], axis=-1).astype(jnp.float32)
+
+
+def frame_mask(positions: Float[Array, "n 3"], causal: bool) -> Bool[Array, "n n"] | None:
+    """Who sees whom: everybody, or nobody a later frame."""
+    frame = positions[:, 0]
+    return frame[None, :] <= frame[:, None] if causal else None
+
+
+def rotary(x: Float[Array, "b n k e"], positions: Float[Array, "n 3"]) -> Float[Array, "b n k e"]:
+    """Rotate pairs of channels by angles that grow with position (Su et al. 2021), channels split over (t, y, x).
+
+    Each axis gets e/6 frequencies, from one radian a cell down to 1/100; the remaining pairs keep still.
+    """
+    pairs = x.shape[-1] // 2
+    each = pairs // 3
+    frequency = 100.0 ** (-jnp.arange(each) / max(each, 1))
+    angle = jnp.concatenate([positions[:, i : i + 1] * frequency for i in range(3)], axis=-1)
+    angle = jnp.pad(angle, ((0, 0), (0, pairs - 3 * each)))[None, :, None]
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1).astype(x.dtype)
+
+
+class SelfAttention(Module):
+    """Multi-head self-attention with normalised queries and keys and rotary positions."""
+
+    qkv: Linear
+    out: Linear
+    heads: int = static(default=4)
+
+    @staticmethod
+    def init(key: Key, width: int, heads: int) -> "SelfAttention":
+        k1, k2 = jax.random.split(key)
+        return SelfAttention(Linear.init(k1, width, 3 * width), Linear.init(k2, width, width, scale=0.0), heads)
+
+    def __call__(
+        self, x: Float[Array, "b n d"], positions: Float[Array, "n 3"], mask: Bool[Array, "... n n"] | None = None
+    ) -> Float[Array, "b n d"]:
+        b, n, d = x.shape
+        q, k, v = jnp.split(self.qkv(x).reshape(b, n, 3 * self.heads, d // self.heads), 3, axis=2)
+        q, k = rotary(rms(q).astype(x.dtype), positions), rotary(rms(k).astype(x.dtype), positions)
+        y = jax.nn.dot_product_attention(q, k, v, mask=None if mask is None else mask.reshape(-1, 1, n, n))
+        return self.out(y.reshape(b, n, d))
+
+
+class CrossAttention(Module):
+    """Queries from `x`, keys and values from tokens of another kind (text).
+
+    A learned null token is always among the keys, so that a row whose tokens are all masked has somewhere to look.
+    """
+
+    q: Linear
+    kv: Linear
+    out: Linear
+    null: Float[Array, "d"]
+    heads: int = static(default=4)
+
+    @staticmethod
+    def init(key: Key, width: int, tokens_width: int, heads: int) -> "CrossAttention":
+        k1, k2, k3 = jax.random.split(key, 3)
+        return CrossAttention(
+            Linear.init(k1, width, width),
+            Linear.init(k2, tokens_width, 2 * width),
+            Linear.init(k3, width, width, scale=0.0),
+            jnp.zeros(tokens_width),
+            heads,
+        )
+
+    def __call__(
+        self, x: Float[Array, "b n d"], tokens: Float[Array, "b l e"], mask: Bool[Array, "b l"]
+    ) -> Float[Array, "b n d"]:
+        b, n, d = x.shape
+        null = jnp.broadcast_to(self.null.astype(tokens.dtype), (b, 1, tokens.shape[-1]))
+        tokens = jnp.concatenate([null, tokens], axis=1)
+        mask = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
+        k, v = jnp.split(self.kv(tokens).reshape(b, -1, 2 * self.heads, d // self.heads), 2, axis=2)
+        q = rms(self.q(x).reshape(b, n, self.heads, d // self.heads)).astype(x.dtype)
+        y = jax.nn.dot_product_attention(q, rms(k).astype(x.dtype), v, mask=mask[:, None, None, :])
+        return self.out(y.reshape(b, n, d))

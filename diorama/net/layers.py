@@ -1,0 +1,143 @@
+"""Layers on `(b, t, h, w, c)`: channels last, weights `(in, out)`, norms in float32.
+
+Convolutions are factorised into space (frame by frame) and time (position by position): on two CPU cores XLA runs
+2-D convolutions at the speed of a matrix product and 3-D ones at a third of it.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from diorama.core.array import Array, Float, Key
+from diorama.core.module import Module, static
+
+
+class Linear(Module):
+    """x W + b over the last axis."""
+
+    weight: Float[Array, "i o"]
+    bias: Float[Array, "o"]
+
+    @staticmethod
+    def init(key: Key, inputs: int, outputs: int, scale: float = 1.0) -> "Linear":
+        """Normal weights of variance `scale^2 / inputs`; `scale=0` starts the layer at zero."""
+        weight = scale / math.sqrt(inputs) * jax.random.normal(key, (inputs, outputs))
+        return Linear(weight, jnp.zeros(outputs))
+
+    def __call__(self, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
+        return x @ self.weight + self.bias
+
+
+class SpatialConv(Module):
+    """A k x k convolution of every frame, zero padded, optionally strided."""
+
+    weight: Float[Array, "k k i o"]
+    bias: Float[Array, "o"]
+    stride: int = static(default=1)
+
+    @staticmethod
+    def init(key: Key, inputs: int, outputs: int, size: int = 3, stride: int = 1, scale: float = 1.0) -> "SpatialConv":
+        weight = scale / (size * math.sqrt(inputs)) * jax.random.normal(key, (size, size, inputs, outputs))
+        return SpatialConv(weight, jnp.zeros(outputs), stride)
+
+    def __call__(self, x: Float[Array, "b t h w i"]) -> Float[Array, "b t h w o"]:
+        b, t = x.shape[:2]
+        frames = x.reshape(b * t, *x.shape[2:])
+        y = jax.lax.conv_general_dilated(
+            frames, self.weight, (self.stride, self.stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return y.reshape(b, t, *y.shape[1:]) + self.bias
+
+
+class TemporalConv(Module):
+    """A three-tap convolution along time at every position, as three matrix products.
+
+    `causal`: frame t sees t-2, t-1, t; otherwise t-1, t, t+1. Frames outside the clip are zero, so the first frame
+    of a causal one depends on itself alone.
+    """
+
+    weight: Float[Array, "3 i o"]
+    causal: bool = static(default=True)
+
+    @staticmethod
+    def init(key: Key, inputs: int, outputs: int, causal: bool = True, scale: float = 1.0) -> "TemporalConv":
+        return TemporalConv(scale / math.sqrt(3 * inputs) * jax.random.normal(key, (3, inputs, outputs)), causal)
+
+    def __call__(self, x: Float[Array, "b t h w i"]) -> Float[Array, "b t h w o"]:
+        t = x.shape[1]
+        if t == 1:  # a still meets one tap only
+            return x @ self.weight[2 if self.causal else 1]
+        past, future = (2, 0) if self.causal else (1, 1)
+        padded = jnp.pad(x, ((0, 0), (past, future), (0, 0), (0, 0), (0, 0)))
+        return sum(padded[:, i : i + t] @ self.weight[i] for i in range(3))  # type: ignore[return-value]
+
+
+class Norm(Module):
+    """Root-mean-square norm over channels with a learned gain (Zhang & Sennrich 2019), position by position.
+
+    It never mixes positions or frames, so causality in time and equality of chunked and whole are kept.
+    """
+
+    gain: Float[Array, "c"]
+
+    @staticmethod
+    def init(channels: int) -> "Norm":
+        return Norm(jnp.ones(channels))
+
+    def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
+        return (rms(x) * self.gain.astype(jnp.float32)).astype(x.dtype)
+
+
+def rms(x: Float[Array, "... c"]) -> Float[Array, "... c"]:
+    """x over its root mean square along the last axis, in float32."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
+
+
+def modulate(x: Array, scale: Float[Array, "b t c"], shift: Float[Array, "b t c"]) -> Array:
+    """Scale and shift the channels of every frame of `x (b, t, ..., c)` (FiLM, adaptive layer norm)."""
+    shape = (*scale.shape[:2], *(1,) * (x.ndim - 3), scale.shape[-1])
+    return x * (1 + scale.reshape(shape)) + shift.reshape(shape)
+
+
+def gate(x: Array, scale: Float[Array, "b t c"]) -> Array:
+    """Scale the channels of every frame of `x (b, t, ..., c)` by 1 + `scale`."""
+    return modulate(x, scale, jnp.zeros_like(scale))
+
+
+def fourier(values: Float[Array, "..."], width: int, periods: tuple[float, float] = (0.01, 2.0)) -> Array:
+    """Sines and cosines of `values` at `width / 2` log-spaced periods; `(..., width)` in float32."""
+    period = jnp.geomspace(*periods, width // 2)
+    angle = 2 * jnp.pi * values.astype(jnp.float32)[..., None] / period
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+class NoiseLevel(Module):
+    """The embedding of each frame's noise level: Fourier features and a two-layer perceptron."""
+
+    hidden: Linear
+    out: Linear
+
+    @staticmethod
+    def init(key: Key, width: int) -> "NoiseLevel":
+        k1, k2 = jax.random.split(key)
+        return NoiseLevel(Linear.init(k1, 64, width), Linear.init(k2, width, width))
+
+    def __call__(self, level: Float[Array, "b t"]) -> Float[Array, "b t d"]:
+        features = fourier(level, 64).astype(self.hidden.weight.dtype)
+        return self.out(jax.nn.silu(self.hidden(features)))
+
+
+def space_to_depth(x: Float[Array, "b t h w c"], size: int) -> Float[Array, "b t h2 w2 c2"]:
+    """Fold `size` x `size` neighbours into channels."""
+    b, t, h, w, c = x.shape
+    x = x.reshape(b, t, h // size, size, w // size, size, c)
+    return x.transpose(0, 1, 2, 4, 3, 5, 6).reshape(b, t, h // size, w // size, size * size * c)
+
+
+def depth_to_space(x: Float[Array, "b t h w c"], size: int) -> Float[Array, "b t h2 w2 c2"]:
+    """The inverse of `space_to_depth`."""
+    b, t, h, w, c = x.shape
+    x = x.reshape(b, t, h, w, size, size, c // (size * size))
+    return x.transpose(0, 1, 2, 4, 3, 5, 6).reshape(b, t, h * size, w * size, c // (size * size))
