@@ -119,7 +119,8 @@ def _frame(im: Image.Image, background: Colour) -> tuple[np.ndarray, dict[str, A
             return _grey(im, background, info), info
         colours = _srgb(im, info)
         if colours.mode == "RGBA":
-            colours = Image.alpha_composite(Image.new("RGBA", colours.size, (*background, 255)), colours)
+            opaque = Image.new("RGBA", colours.size, (*background, 255))
+            colours = Image.alpha_composite(opaque, colours).convert("RGB")
         return np.asarray(colours), info
 
 

@@ -91,7 +91,7 @@ class Deadline:
 def short(error: BaseException) -> str:
     """An exception as one short line: no object addresses, no paths, no FFmpeg arguments."""
     text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]
-    text = re.sub(r"<[^>]*object at 0x[0-9a-f]+>|'[^']*/[^']*'", "", text)
+    text = re.sub(r"<[^>]*object at 0x[0-9a-f]+>|'[^']*/[^']*'|\([^)]*\)", "", text)
     return re.sub(r"\s+", " ", text).strip(" :;")[:120]
 
 
