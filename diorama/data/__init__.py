@@ -1,9 +1,23 @@
-"""Curation (sources -> catalogue) and feeding (catalogue -> batches)."""
+"""Curation (sources -> catalogue) and feeding (catalogue -> batches).
 
-from diorama.data.catalogue import Catalogue, Summary
-from diorama.data.clips import ArraySource, ClipSource, Example
-from diorama.data.curate import curate
-from diorama.data.loader import RandomCrop, collate, in_order, loader
+Names are imported when they are first used, because decoding workers import this package and must stay small.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diorama.data.catalogue import Catalogue, Summary
+    from diorama.data.clips import ArraySource, ClipSource, Example
+    from diorama.data.curation import curate
+    from diorama.data.feed import RandomCrop, collate, in_order, loader
+
+_MODULES = {
+    "catalogue": ("Catalogue", "Summary"),
+    "clips": ("ArraySource", "ClipSource", "Example"),
+    "curation": ("curate",),
+    "feed": ("RandomCrop", "collate", "in_order", "loader"),
+}
 
 __all__ = [
     "ArraySource",
@@ -17,3 +31,10 @@ __all__ = [
     "in_order",
     "loader",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -31,7 +31,11 @@ class Summary:
             return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
         lines = [f"{self.clips:,} clips ({listed(self.kinds)}; {listed(self.splits)}), manifest {self.hash[:8]}"]
-        lines += [f"  left out {count:,}: {reason}" for reason, count in self.dropped.items()]
+        reasons = list(self.dropped.items())
+        lines += [f"  left out {count:,}: {reason}" for reason, count in reasons[:8]]
+        if reasons[8:]:
+            others = sum(count for _, count in reasons[8:])
+            lines.append(f"  left out {others:,} for {len(reasons) - 8} other reasons, all in the decisions")
         lines.append(f"  {self.new:,} items were new or changed" if self.new else "  nothing was new: no work to do")
         return "\n".join(lines)
 

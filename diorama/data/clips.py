@@ -108,6 +108,7 @@ class ClipSource:
             if self.crop:
                 frames = center_crop(frames, self.height, self.width)
             frames = np.ascontiguousarray(frames)
+            frames.flags.writeable = False  # examples share them
             with self._lock:
                 if frames.nbytes <= self._room and clip not in self._held:
                     self._held[clip] = frames

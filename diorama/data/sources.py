@@ -107,13 +107,13 @@ def _rows(path: Path) -> list[dict[str, Any]]:
                 if not rows:
                     return []
                 raise UserError(f"{path} line {number} is not JSON: mend or remove that line") from None
-    if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) and _named(r) for r in rows):
-        return []
-    return rows
+    sidecar = isinstance(rows, list) and all(isinstance(r, dict) and _naming(r) for r in rows)
+    return rows if sidecar else []
 
 
-def _named(row: dict[str, Any]) -> str | None:
-    return next((row[key] for key in _FILE if isinstance(row.get(key), str)), None)
+def _naming(row: dict[str, Any]) -> str:
+    """The key under which a row names its file, or "" when it names none."""
+    return next((key for key in _FILE if isinstance(row.get(key), str)), "")
 
 
 def _folder(root: Path, skip: Path | None) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -130,9 +130,8 @@ def _folder(root: Path, skip: Path | None) -> Iterator[tuple[Path, dict[str, Any
                 sidecars.add(path)
                 for number, row in enumerate(rows, 1):
                     row = dict(row)
-                    name = _named(row)
-                    key = next(key for key in _FILE if row.get(key) == name)
-                    words[path.parent / row.pop(key)] = said(row, f"{path} row {number}")
+                    file = path.parent / row.pop(_naming(row))
+                    words[file] = said(row, f"{path} row {number}")
             elif path.suffix == ".txt" and path.stem in stems:
                 sidecars.add(path)
                 words.setdefault(stems[path.stem], {})["caption"] = path.read_text(errors="replace").strip()

@@ -60,6 +60,8 @@ def loader(
         raise UserError("a loader needs at least one source")
     streams, weights = [], []
     for number, (source, size, weight) in enumerate(sources):
+        if weight <= 0:
+            raise UserError(f"{source} has weight {weight}: leave out a source that is not to be drawn from")
         if size % hosts:
             raise UserError(f"a batch of {size} does not divide over {hosts} hosts: use a multiple of {hosts}")
         stream = grain.MapDataset.source(source).seed(seed + number).shuffle().repeat()

@@ -9,6 +9,8 @@ Three steps, each safe to kill and each doing only what is not yet done:
    the version that is complete, so a reader never sees a half-finished one.
 """
 
+import hashlib
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import lance
-import numpy as np
 import pyarrow as pa
 
 from diorama.core.errors import UserError
@@ -25,13 +26,15 @@ from diorama.core.files import hash_bytes, write_text
 from diorama.core.progress import progress
 from diorama.data.catalogue import Catalogue, Summary, manifest_hash
 from diorama.data.ledger import CLIP, DECISION, LATEST, NARROW, OBSERVATION, append, as_json, connect, probe_folder
+from diorama.data.look import Seen, look
 from diorama.data.sources import Item, fetch, listing
-from diorama.data.strip import cut
-from diorama.media import BadMedia, Limits, Media, Reader
+from diorama.data.strip import strip_shape
+from diorama.media import BadMedia, Limits, Reader
 
 SHARD = 512  # items an observation file
+GROUP = 64  # items whose bytes are in memory at a time
 STORE = 4096  # clips a Lance fragment, at most
-STORE_BYTES = 256 << 20
+STORE_BYTES = 128 << 20
 GONE = "no longer at its source"
 
 
@@ -94,13 +97,13 @@ def _observe(items: Sequence[Item], folder: Path, run: int, limits: Limits, work
     with progress(len(items), "curating", "clips") as bar, Reader(workers, limits) as reader:
         for shard in _batched(items, SHARD):
             rows = []
-            for group in _batched(shard, 64):  # so that the bytes of few are held at a time
-                data = [_fetched(item) for item in group]
-                media = reader.map([d for d in data if not isinstance(d, BadMedia)])
-                for item, stored in zip(group, data, strict=True):
+            for group in _batched(shard, GROUP):
+                stored = [_fetched(item) for item in group]
+                seen = reader.map((s for s in stored if not isinstance(s, BadMedia)), apply=look)
+                for item, data in zip(group, stored, strict=True):
                     row = {"location": item.location, "root": item.root, "stamp": item.stamp, "run": run} | item.said
                     try:
-                        rows.append(row | _look(item, stored, stored if isinstance(stored, BadMedia) else next(media)))
+                        rows.append(row | _note(item.said, data, data if isinstance(data, BadMedia) else next(seen)))
                     except BadMedia as bad:
                         rows.append(row | {"error": bad.reason})
                     bar.advance()
@@ -114,38 +117,39 @@ def _fetched(item: Item) -> Path | bytes | BadMedia:
         return bad
 
 
-def _look(item: Item, data: Path | bytes | BadMedia, media: Media | BadMedia) -> dict[str, Any]:
-    """What an item is, once decoded. Raises `BadMedia`."""
-    if isinstance(data, BadMedia) or isinstance(media, BadMedia):
-        raise media
-    frames, said = media.frames, item.said
-    width = said.get("frame_width") or _told_width(said, frames)
-    if width:
-        frames = cut(frames, width)
-    t, h, w, _ = frames.shape
-    if len(said.get("actions", frames)) != t:
+def _note(said: dict[str, Any], data: Path | bytes | BadMedia, seen: Seen | BadMedia) -> dict[str, Any]:
+    """An item's observation. Raises `BadMedia`."""
+    if isinstance(data, BadMedia):
+        raise data
+    if isinstance(seen, BadMedia):
+        raise seen
+    width = said.get("frame_width") or _told_width(said, seen)
+    t, w = strip_shape(seen.t, seen.w, width) if width else (seen.t, seen.w)
+    if len(said.get("actions", range(t))) != t:
         raise BadMedia(f"{len(said['actions'])} actions were given for {t} frames")
     return {
-        "id": identity(data, width), "pixels": hash_bytes(f"{frames.shape}".encode() + frames.tobytes()),
-        "kind": "video" if t > 1 else "image", "t": t, "h": h, "w": w,
-        "rate": media.rate or said.get("rate") if t > 1 else None, "frame_width": width,
-        "sound": media.sound is not None, "bytes": data.stat().st_size if isinstance(data, Path) else len(data),
-        "format": media.info.get("format"),
+        "id": identity(data, width), "pixels": f"{seen.pixels} {width}" if width else seen.pixels,
+        "kind": "video" if t > 1 else "image", "t": t, "h": seen.h, "w": w,
+        "rate": seen.rate or said.get("rate") if t > 1 else None, "frame_width": width, "sound": seen.sound,
+        "bytes": data.stat().st_size if isinstance(data, Path) else len(data), "format": seen.format,
     }  # fmt: skip
 
 
-def _told_width(said: dict[str, Any], frames: np.ndarray) -> int | None:
+def _told_width(said: dict[str, Any], seen: Seen) -> int | None:
     """The frame width of a still that its sidecar calls `frames` pictures of `width` pixels: a strip."""
     more = json.loads(said.get("more", "{}"))
     count, width = more.get("frames"), more.get("width")
     told = isinstance(count, int) and isinstance(width, int) and count > 1
-    return width if told and len(frames) == 1 and frames.shape[2] == count * width else None
+    return width if told and seen.t == 1 and seen.w == count * width else None
 
 
 def identity(data: Path | bytes, frame_width: int | None = None) -> str:
     """A clip's id: the hash of its stored bytes (and of how a strip is cut)."""
-    stored = data.read_bytes() if isinstance(data, Path) else data
-    return hash_bytes(stored + (f"strip {frame_width}".encode() if frame_width else b""))
+    with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+    if frame_width:
+        digest.update(f"strip {frame_width}".encode())
+    return digest.hexdigest()
 
 
 # ---- 2. decide ----
