@@ -6,6 +6,7 @@ imported again, so they are small, start in a quarter of a second and never load
 
 import atexit
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from diorama.media.media import BadMedia, Limits, Media
 from diorama.media.read import Source
 from diorama.media.worker import Failure, receive, send
 
+_MAIN = "from diorama.media.worker import main; main()"
+BACKSTOP = 20.0  # seconds beyond the limit: by then a worker's own alarm, set when it began, should have ended it
 MEMORY = 1_600_000_000  # bytes a worker may map beyond its own start, so that its peak stays below 2 GB
 
 
@@ -30,7 +33,7 @@ class Reader:
 
     def __init__(self, workers: int = 1, limits: Limits = Limits(), *, memory: int = MEMORY) -> None:  # noqa: B008
         self.limits, self.memory = limits, memory
-        self._workers: list[_Worker | None] = [None] * max(workers, 1)  # started when first needed
+        self._workers: list[_Worker | None] = [_Worker(memory) for _ in range(max(workers, 1))]
 
     def __enter__(self) -> "Reader":
         return self
@@ -125,7 +128,7 @@ class Reader:
         except (EOFError, OSError):
             reason = "the decoder crashed"
         self._stop(slot)
-        if worker.process.returncode == -14:  # its own alarm
+        if worker.process.returncode == -signal.SIGALRM:
             reason = f"decoding took longer than {worker.patience:g} seconds"
         return BadMedia(reason)
 
@@ -141,7 +144,7 @@ class _Worker:
             "OMP_NUM_THREADS": "1",
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "diorama.media.worker", str(theirs.fileno()), str(memory)],
+            [sys.executable, "-c", _MAIN, str(theirs.fileno()), str(memory)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -151,13 +154,19 @@ class _Worker:
         theirs.close()
         self.channel = Connection(ours.detach())
         self.patience = self.deadline = 0.0
-        if not self.channel.poll(60) or receive(self.channel) != "ready":
-            self.kill()
-            raise RuntimeError("a decoding worker did not start; run `python -m diorama.media.worker` to see why")
+        self.ready = False
 
     def ask(self, job: tuple[Any, ...], timeout: float) -> None:
+        """Give it a file. The first time waits until it is up, so that a broken installation blames no file."""
+        try:
+            self.ready = self.ready or (self.channel.poll(60) and receive(self.channel) == "ready")
+        except (EOFError, OSError):
+            self.ready = False
+        if not self.ready:
+            self.kill()
+            raise RuntimeError("a decoding worker did not start: does `import diorama.media` work in a new process?")
         self.patience = timeout
-        self.deadline = time.monotonic() + timeout + 1  # the worker itself stops between frames at `timeout`
+        self.deadline = time.monotonic() + timeout + BACKSTOP
         send(self.channel, job)
 
     def kill(self) -> None:

@@ -100,7 +100,7 @@ def _demux(source: Any, reader: "_Reader", sound: "_Sound", deadline: Deadline) 
                     reader.take(packet)
             else:
                 sound.take(packet)
-            if reader.done and sound.reaches(reader.times[-1]):
+            if reader.done and sound.reaches(reader.end):
                 return
     except av.FFmpegError as error:
         raise BadMedia(f"damaged video after {reader.count} frames: {short(error)}") from None
@@ -125,6 +125,12 @@ class _Reader:
     @property
     def count(self) -> int:
         return len(self.times)
+
+    @property
+    def end(self) -> float:
+        """When the last frame so far stops being shown, at the latest."""
+        gap = self.times[-1] - self.times[-2] if self.count > 1 else 0.0
+        return self.times[-1] + max(gap, 1 / float(self.stream.average_rate or 1))
 
     def take(self, packet: Any) -> None:
         for frame in self.decoder.decode(packet) if self.decoder else packet.decode():
@@ -243,7 +249,7 @@ class _Sound:
         """Whether sound up to `time` is here (or none will come)."""
         if self.stream is None or self.missing:
             return True
-        return self.first is not None and self.first + self.samples / self.rate > time + 0.1
+        return self.first is not None and self.first + self.samples / self.rate >= time
 
     def result(self, first: float, last: float | None, info: dict[str, Any]) -> tuple[np.ndarray | None, int | None]:
         """Samples from time `first` (silence put before a late start) to `last` or the end."""

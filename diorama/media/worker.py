@@ -1,7 +1,7 @@
 """The other end of `guard`: a process that decodes one file after another and may die doing so.
 
-Run as `python -m diorama.media.worker FD MEMORY`. Messages are pickles with their arrays beside them, so that
-pixels cross without another copy.
+`main` is run with two arguments: the number of an open socket, and bytes of memory. Messages are pickles with their
+arrays beside them, so that pixels cross without another copy.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import numpy as np
 from diorama.media.media import BadMedia, Limits, Media
 from diorama.media.read import Source, read
 
-GRACE = 5.0  # seconds by which a worker outlives its parent's patience, should the parent be gone
+GRACE = 1.0  # seconds beyond the limit that `read` checks between frames; then the worker's own alarm ends it
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def main() -> None:
             job = receive(channel)
         except EOFError:
             return
-        signal.setitimer(signal.ITIMER_REAL, job[1].timeout + GRACE)  # the default action ends even a hung decoder
+        signal.setitimer(signal.ITIMER_REAL, job[1].timeout + GRACE)  # its default action ends even a hung decoder
         answer = _answer(*job)
         signal.setitimer(signal.ITIMER_REAL, 0)
         with contextlib.suppress(BrokenPipeError):
@@ -92,7 +92,3 @@ def _answer(source: Source, limits: Limits, options: dict[str, Any], apply: Call
         return BadMedia("needs more memory than there is")
     except Exception:  # a mistake in `apply`, not in the file
         return Failure(traceback.format_exc())
-
-
-if __name__ == "__main__":
-    main()
