@@ -29,10 +29,10 @@ class Bar:
 
 
 @contextmanager
-def progress(total: float, what: str, unit: str = "it", done: float = 0) -> Iterator[Bar]:
+def progress(total: float, what: str, unit: str = "it", done: float = 0, show: bool = True) -> Iterator[Bar]:
     """A bar named `what` that runs to `total`, counted in `unit`s, starting at `done` (a resumed run).
 
-    On a terminal it is drawn live; in a log file it is one line, printed at the end.
+    On a terminal it is drawn live; in a log file it is one line, printed at the end; with `show=False` it is neither.
     """
     live = sys.stderr.isatty()
     columns = (
@@ -40,6 +40,6 @@ def progress(total: float, what: str, unit: str = "it", done: float = 0) -> Iter
         _Rate(), TimeRemainingColumn(compact=True, elapsed_when_finished=True), TextColumn("{task.fields[note]}"),
     )  # fmt: skip
     console = Console(stderr=True, width=None if live else 120)
-    with Progress(*columns, console=console, refresh_per_second=4) as bar:
+    with Progress(*columns, console=console, refresh_per_second=4, disable=not show) as bar:
         task = bar.add_task(what, total=total, completed=done, unit=unit, note="")
         yield Bar(bar, task)

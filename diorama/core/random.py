@@ -14,7 +14,7 @@ from diorama.core.array import Shape
 
 
 def stream(seed: int, name: str, step: int | Array = 0) -> Key[Array, ""]:
-    """The key of the stream `name` at `step`. `step` may be traced; names are hashed, so streams never collide by order."""
+    """The key of the stream `name` at `step`. `step` may be traced."""
     word = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest(), "big")
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), word), step)
 

@@ -1,0 +1,113 @@
+"""A run's folder: where each step finds what the one before left.
+
+config.txt                     the resolved run
+catalogue.txt                  path and content hash of the catalogue that was seen
+tokenizer.json                 learned from the captions
+codec/  denoiser/              training: checkpoints, log.jsonl, TensorBoard, previews
+codec.safetensors              the codec with its latents' statistics
+denoiser.safetensors           the denoiser's average: with config.txt and tokenizer.json, this is the release
+latents/                       by shape and split
+samples/  evaluation/          what was drawn, what was measured
+report.html
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from diorama.codec import Codec, ConvCodecConfig, PixelCodec
+from diorama.core import release
+from diorama.core.config import flatten, parse
+from diorama.core.errors import UserError
+from diorama.core.files import write_text
+from diorama.data import Catalogue
+from diorama.diffusion import Denoiser
+from diorama.net import TextConfig, text
+from diorama.run.run import Run
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Paths of a run, and what lies there."""
+
+    path: Path
+
+    @staticmethod
+    def claim(path: Path | str, run: Run, catalogue: Catalogue) -> "Folder":
+        """The folder for `run` on `catalogue`: made if new, gone on with if it holds the same.
+
+        Raises `UserError` when it holds another run or was trained on other data.
+        """
+        folder = Folder(Path(path))
+        seen = f"{catalogue.path.resolve()}\n{catalogue.hash()}\n"
+        if folder.config.exists():
+            _same(flatten(folder.run()), flatten(run), folder.path)
+            if folder.manifest.read_text().splitlines()[1:] != seen.splitlines()[1:]:
+                raise UserError(f"{folder.path} was trained on other data than {catalogue.path} holds now: use --out")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_text(folder.manifest, seen)
+        write_text(folder.config, run.text())
+        return folder
+
+    @staticmethod
+    def open(path: Path | str) -> "Folder":
+        """The folder of a run that exists. Raises `UserError` when it is none."""
+        folder = Folder(Path(path))
+        if not folder.config.exists():
+            raise UserError(f"{path} is not a run: it has no config.txt; name the folder that `diorama train` wrote")
+        return folder
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.txt"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "catalogue.txt"
+
+    @property
+    def scores(self) -> Path:
+        return self.path / "evaluation" / "scores.json"
+
+    def run(self) -> Run:
+        """The run as it was resolved."""
+        return parse(self.config.read_text(), Run)
+
+    def catalogue(self) -> Catalogue:
+        """The catalogue it was trained on."""
+        return Catalogue(Path(self.manifest.read_text().splitlines()[0]))
+
+    def tokenizer(self) -> Any:
+        """The tokenizer of its captions."""
+        return text.load(self.path / "tokenizer.json")
+
+    def codec(self) -> Codec | PixelCodec:
+        """The trained codec."""
+        config = self.run().codec.codec
+        if not isinstance(config, ConvCodecConfig):
+            return PixelCodec(config)
+        like = jax.eval_shape(lambda: Codec.blank(config.init(jax.random.key(0)), config))
+        return release.load(self.path / "codec.safetensors", like)
+
+    def denoiser(self) -> Denoiser:
+        """The trained denoiser."""
+        run = self.run()
+        config, channels = run.denoiser.denoiser, run.codec.codec.channels
+        like = jax.eval_shape(lambda: config.init(jax.random.key(0), channels))
+        return release.load(self.path / "denoiser.safetensors", like)
+
+    def text_config(self) -> TextConfig | None:
+        """The text condition, if the model has one."""
+        config = self.run().denoiser.denoiser.conditions.get("text")
+        return config if isinstance(config, TextConfig) else None
+
+
+def _same(old: dict[str, str], new: dict[str, str], path: Path) -> None:
+    """Settings that decide what is learned may not change under a folder; how it is sampled and judged may."""
+    for key in sorted(old.keys() | new.keys()):
+        if key.split(".")[0] not in ("sampling", "evaluation", "layout") and old.get(key) != new.get(key):
+            raise UserError(
+                f"{path} holds another run: {key} is {old.get(key)} there and {new.get(key)} now: name another --out"
+            )

@@ -1,0 +1,133 @@
+"""A run: everything that an experiment depends on, in one frozen value. A recipe is a function that returns one."""
+
+from dataclasses import dataclass, field
+
+from diorama.codec import ConvCodecConfig, PixelCodecConfig
+from diorama.core.config import to_text
+from diorama.core.errors import UserError
+from diorama.core.layout import Layout
+from diorama.diffusion import DenoiserConfig, Denoising
+from diorama.sample import DDIM, Euler, Heun
+from diorama.sample.grid import Karras, LogitNormal, Shifted, Uniform
+from diorama.train import Train
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Clips of one shape. Every batch comes from one bucket, and each shape is compiled once.
+
+    Args:
+        frames, height, width: what media are brought to (scaled to cover, cut in the middle).
+        batch: clips a batch.
+        weight: how often this bucket's turn comes, beside the others'.
+        stride: step between the frames taken.
+        hop: also take the windows that begin every `hop` frames later; None takes a clip's first window only.
+        kind: "image", "video", or "any" (the first frame of videos too, if frames is 1).
+    """
+
+    frames: int = 1
+    height: int = 32
+    width: int = 32
+    batch: int = 32
+    weight: float = 1.0
+    stride: int = 1
+    hop: int | None = None
+    kind: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.frames}x{self.height}x{self.width}"
+
+
+@dataclass(frozen=True)
+class CodecStage:
+    """How the codec is made. `train` is None for `PixelCodecConfig`, which has nothing to learn.
+
+    Args:
+        codec: its sizes.
+        kl: weight of the Kullback-Leibler term.
+        buckets, train: what it is trained on, and how.
+    """
+
+    codec: ConvCodecConfig | PixelCodecConfig
+    buckets: tuple[Bucket, ...] = ()
+    train: Train | None = None
+    kl: float = 1e-4
+
+
+@dataclass(frozen=True)
+class DenoiserStage:
+    """How the denoiser is made.
+
+    Args:
+        denoiser: network, conditions, process, prediction.
+        objective: density and weighting of noise times.
+        buckets, train: what it is trained on, and how.
+    """
+
+    denoiser: DenoiserConfig
+    buckets: tuple[Bucket, ...]
+    train: Train
+    objective: Denoising = field(default_factory=Denoising)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How samples are drawn.
+
+    Args:
+        solver, grid, steps: the way from noise to data.
+        guidance, interval: classifier-free guidance and the noise times at which it acts.
+        batch: clips that are computed together; fixed, so that an example comes out the same in any company.
+        rate: frames a second of videos that are written.
+    """
+
+    solver: Euler | Heun | DDIM = field(default_factory=Heun)
+    grid: Uniform | Shifted | LogitNormal | Karras = field(default_factory=Uniform)
+    steps: int = 20
+    guidance: float = 2.0
+    interval: tuple[float, float] = (0.0, 1.0)
+    batch: int = 32
+    rate: float = 8.0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured.
+
+    Args:
+        samples: how many are drawn, for prompts of held-back clips; at most as many as those are.
+        labels: the column that says what a clip shows ("label", or a list such as "digits"), None for none: a
+            classifier is trained on it that judges samples and gives the features of the distances.
+        names: the labels' names.
+        motion: the column of directions of motion, None for none: samples are tracked.
+        classifier_steps: training steps of the classifier.
+    """
+
+    samples: int = 512
+    labels: str | None = "label"
+    names: tuple[str, ...] = ()
+    motion: str | None = None
+    classifier_steps: int = 400
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment. See `recipes/` for examples; `config.txt` in a run folder is this, as text."""
+
+    name: str
+    codec: CodecStage
+    denoiser: DenoiserStage
+    sampling: Sampling = field(default_factory=Sampling)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    layout: Layout = field(default_factory=Layout)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.codec.codec, ConvCodecConfig) and not (self.codec.train and self.codec.buckets):
+            raise UserError(f"the run '{self.name}' has a codec to learn: give codec.train and codec.buckets")
+        if not self.denoiser.buckets:
+            raise UserError(f"the run '{self.name}' has nothing to train on: give denoiser.buckets")
+
+    def text(self) -> str:
+        """The resolved configuration."""
+        return to_text(self)

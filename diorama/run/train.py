@@ -1,0 +1,180 @@
+"""Training a run: tokenizer, codec, latents, denoiser. Each step is skipped when done and goes on when half done."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from diorama.codec import Codec, ConvCodecConfig, Reconstruction, decode, encode
+from diorama.core import release
+from diorama.core.errors import UserError
+from diorama.core.files import write_aside
+from diorama.core.progress import progress
+from diorama.data import ArraySource, Catalogue, ClipSource, in_order, loader
+from diorama.media import contact_sheet
+from diorama.net import LabelConfig, TextConfig, text
+from diorama.run.folder import Folder
+from diorama.run.run import Bucket, Run
+from diorama.train import load_model, train
+
+
+def clips(catalogue: Catalogue, bucket: Bucket, split: str | None) -> ClipSource | None:
+    """The clips of a bucket, or None if the catalogue has none of that shape."""
+    try:
+        return ClipSource(
+            catalogue, split, bucket.frames, bucket.height, bucket.width,
+            stride=bucket.stride, hop=bucket.hop, kind=bucket.kind,
+        )  # fmt: skip
+    except UserError:
+        return None
+
+
+def sources(catalogue: Catalogue, buckets: tuple[Bucket, ...]) -> list[tuple[Bucket, ClipSource]]:
+    """The training clips of every bucket that has any. Raises `UserError` when none has."""
+    found = [(bucket, source) for bucket in buckets if (source := clips(catalogue, bucket, "train"))]
+    if not found:
+        wanted = ", ".join(map(str, buckets))
+        raise UserError(f"{catalogue.path} has no training clip for any bucket ({wanted}): set other frames or strides")
+    return found
+
+
+def train_run(run: Run, catalogue: Catalogue, path: Path | str) -> Folder:
+    """Take `run` through all its training on `catalogue`, in the folder `path`; go on where an earlier call stopped.
+
+    Raises:
+        UserError: the folder holds another run, the data do not fit, or training met a non-finite value.
+        Stopped: after SIGTERM or Ctrl-C, with a checkpoint saved.
+    """
+    folder = Folder.claim(path, run, catalogue)
+    learn_tokenizer(run, catalogue, folder)
+    train_codec(run, catalogue, folder)
+    train_denoiser(run, catalogue, folder)
+    return folder
+
+
+def learn_tokenizer(run: Run, catalogue: Catalogue, folder: Folder) -> None:
+    """`tokenizer.json` from the training captions, if the model reads text."""
+    config, path = folder.text_config(), folder.path / "tokenizer.json"
+    if config and not path.exists():
+        captions = catalogue.clips("train")["caption"].to_pylist()
+        text.save(text.learn((c for c in captions if c), config.vocabulary), path)
+
+
+def train_codec(run: Run, catalogue: Catalogue, folder: Folder) -> None:
+    """`codec.safetensors`: the first average of codec training, and the statistics of its latents."""
+    stage, path = run.codec, folder.path / "codec.safetensors"
+    if not isinstance(stage.codec, ConvCodecConfig) or stage.train is None or path.exists():
+        return
+    config = stage.codec
+    found = sources(catalogue, stage.buckets)
+    show = found[0][1]
+    look = np.stack([show[i]["media"] for i in range(min(8, len(show)))])
+
+    def preview(model: object, examples: int, where: Path) -> None:
+        codec = Codec.blank(model, config)  # type: ignore[arg-type]
+        again = decode(codec, encode(codec, look / np.float32(127.5) - 1))[:, : look.shape[1]]
+        pairs = [np.concatenate(pair, axis=1) for pair in zip(look, to_uint8(again), strict=True)]
+        contact_sheet(pairs, where / f"{examples:09d}.png", columns=8)
+
+    batches = loader(
+        [(s, b.batch, b.weight) for b, s in found], seed=run.seed, host=jax.process_index(), hosts=jax.process_count()
+    )
+    init = config.init
+    train(
+        stage.train, init, Reconstruction(config, stage.kl), batches, folder.path / "codec",
+        seed=run.seed, layout=run.layout, preview=preview, name="codec",
+    )  # fmt: skip
+    codec = Codec.blank(load_model(folder.path / "codec", init), config)
+    release.save(codec.measured(_all_latents(codec, catalogue, run.denoiser.buckets)), path)
+
+
+def _all_latents(codec: Codec, catalogue: Catalogue, buckets: tuple[Bucket, ...]) -> Iterator[np.ndarray]:
+    for bucket, source in sources(catalogue, buckets):
+        for batch in in_order(source, bucket.batch):
+            yield np.asarray(encode(codec, _whole(batch["media"], bucket.batch)))[: len(batch["media"])]
+
+
+def _whole(media: np.ndarray, size: int) -> np.ndarray:
+    """A batch filled up to `size` by its last example, so that one compilation serves all."""
+    return np.concatenate([media, np.repeat(media[-1:], size - len(media), axis=0)])
+
+
+def latents(run: Run, catalogue: Catalogue, folder: Folder, bucket: Bucket) -> ArraySource | None:
+    """The latents of a bucket's training clips, with their conditions: read from `latents/`, or encoded first.
+
+    The codec belongs to the folder and so do they; None if the bucket has no clips.
+    """
+    source = clips(catalogue, bucket, "train")
+    if source is None:
+        return None
+    number = run.denoiser.buckets.index(bucket)
+    path = folder.path / "latents" / f"{number}.{bucket}.npy"
+    if not path.exists():
+        codec = folder.codec()
+        shape = (len(source), *codec.latent_shape(bucket.frames, bucket.height, bucket.width))
+        with write_aside(path) as aside, progress(len(source), f"latents {bucket}", "clips") as bar:
+            array = np.lib.format.open_memmap(aside, "w+", np.float32, shape)
+            done = 0
+            for batch in in_order(source, bucket.batch):
+                n = len(batch["media"])
+                array[done : done + n] = encode(codec, _whole(batch["media"], bucket.batch))[:n]
+                done += n
+                bar.advance(n)
+            array.flush()
+    columns = {"media": np.load(path, mmap_mode="r"), "id": source.ids}
+    return ArraySource(columns | conditions(run, folder, source.captions, source.labels))
+
+
+def conditions(run: Run, folder: Folder, captions: list[str], labels: np.ndarray) -> dict[str, np.ndarray]:
+    """The signals of these clips by name, as the denoiser's conditions want them."""
+    out: dict[str, np.ndarray] = {}
+    for name, config in run.denoiser.denoiser.conditions.items():
+        if isinstance(config, TextConfig):
+            out[name] = text.encode(folder.tokenizer(), captions, config.length)
+        elif isinstance(config, LabelConfig):
+            if labels.max(initial=-1) >= config.classes:
+                raise UserError(
+                    f"the data have label {labels.max()} and denoiser.denoiser.conditions.{name}.classes is "
+                    f"{config.classes}: set it to {labels.max() + 1}"
+                )
+            out[name] = labels.astype(np.int32)
+    return out
+
+
+def train_denoiser(run: Run, catalogue: Catalogue, folder: Folder) -> None:
+    """`denoiser.safetensors`: the first average of denoiser training."""
+    stage, path = run.denoiser, folder.path / "denoiser.safetensors"
+    if path.exists():
+        return
+    found = [(s, b.batch, b.weight) for b in stage.buckets if (s := latents(run, catalogue, folder, b))]
+    batches = loader(found, seed=run.seed + 1, host=jax.process_index(), hosts=jax.process_count())
+    init = partial(stage.denoiser.init, channels=run.codec.codec.channels)
+    train(
+        stage.train, init, stage.objective, batches, folder.path / "denoiser",
+        seed=run.seed, layout=run.layout, preview=_preview(run, catalogue, folder), name="denoiser",
+    )  # fmt: skip
+    release.save(load_model(folder.path / "denoiser", init), path)
+
+
+def _preview(run: Run, catalogue: Catalogue, folder: Folder):  # type: ignore[no-untyped-def]
+    """Draws the same few held-back prompts again and again while training."""
+    from diorama.run.generate import Generator
+
+    bucket = next(b for b in run.denoiser.buckets if clips(catalogue, b, "train"))
+    source = clips(catalogue, bucket, "test") or clips(catalogue, bucket, "train")
+    assert source is not None
+    captions, labels = source.captions[:8], source.labels[:8]
+
+    def preview(model: object, examples: int, where: Path) -> None:
+        generator = Generator(run, folder, folder.codec(), model)  # type: ignore[arg-type]
+        media = generator.draw(captions, labels, ids=np.arange(len(captions)), bucket=bucket)
+        contact_sheet(list(media), where / f"{examples:09d}.png", columns=8, captions=captions)
+
+    return preview
+
+
+def to_uint8(media: jax.Array | np.ndarray) -> np.ndarray:
+    """Media in [-1, 1] as uint8."""
+    return np.asarray(np.rint((np.clip(np.asarray(media), -1, 1) + 1) * 127.5), np.uint8)
