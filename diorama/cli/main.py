@@ -1,0 +1,43 @@
+"""`diorama`: the console entry point.
+
+Exit codes: 0 done; 1 the data, the settings or a folder were wrong (one sentence on standard error says what); 2 the
+command line was wrong; 130 interrupted by Ctrl-C; 143 told to stop by SIGTERM, with a checkpoint saved where training
+had begun. Anything else is a bug and keeps its traceback.
+"""
+
+from collections.abc import Sequence
+
+import typer
+
+from diorama.cli.console import complain, quiet
+from diorama.cli.curate import curate
+from diorama.cli.demo import demo
+from diorama.cli.evaluate import evaluate
+from diorama.cli.report import report
+from diorama.cli.sample import sample
+from diorama.cli.train import train
+
+app = typer.Typer(
+    help="Train your own image and video generators, from a folder of media to samples and a report.\n\n"
+    "Start with:  [bold]diorama demo[/bold]",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for command in (demo, curate, train, sample, evaluate, report):
+    app.command(no_args_is_help=command is not demo)(command)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line `args` (those of the process if None). Leaves by `SystemExit`."""
+    quiet()
+    try:
+        app(args, prog_name="diorama")
+    except Exception as error:
+        from diorama.core.errors import UserError  # here, because it brings JAX along and `--help` is to be quick
+
+        if not isinstance(error, UserError):
+            raise
+        complain(str(error))
+        raise SystemExit(1) from None
