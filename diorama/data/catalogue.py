@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import lance
 import pyarrow as pa
 
@@ -82,12 +83,16 @@ class Catalogue:
 
             catalogue.ask("select reason, count(*) from decisions where verdict = 'drop' group by reason")
         """
-        con = connect({"seen": (self.path / self._head["probe"], OBSERVATION),
-                       "ledger": (self.path / "decisions", DECISION)})  # fmt: skip
+        return self._views.sql(question).to_arrow_table()
+
+    @cached_property
+    def _views(self) -> duckdb.DuckDBPyConnection:
+        tables = {"seen": (self.path / self._head["probe"], OBSERVATION), "ledger": (self.path / "decisions", DECISION)}
+        con = connect(tables)
         con.execute(LATEST.format(view="observations", table="seen"))
         con.execute(LATEST.format(view="decisions", table="ledger"))
         con.register("clips", self.dataset)
-        return con.sql(question).to_arrow_table()
+        return con
 
     def summary(self, new: int = 0) -> Summary:
         """Counts of what is in and what was left out; `new` is what a curation just looked at."""

@@ -1,0 +1,277 @@
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diorama.core.errors import UserError
+from diorama.data import Catalogue, ClipSource, curate, curation
+from diorama.media import write_png
+from tests.data.make import media_folder, picture, video
+from tests.shared import shared_data
+
+
+def reasons(catalogue) -> dict[str, str]:
+    """{file name: reason} of what was left out."""
+    rows = Catalogue(catalogue).ask("select location, reason from decisions where verdict = 'drop'").to_pylist()
+    return {os.path.basename(row["location"]): row["reason"] for row in rows}
+
+
+def test_everything_is_kept_or_has_a_reason(tmp_path):
+    folder = media_folder(tmp_path / "media")
+    shutil.copy(folder / "still0.png", folder / "copy.png")
+    Image.fromarray(picture(1)).save(folder / "recoded.bmp")
+    (folder / "broken.png").write_bytes((folder / "still2.png").read_bytes()[:60])
+    (folder / "notes.md").write_text("about these pictures")
+    summary = curate([folder], tmp_path / "c")
+    assert summary.clips == 9
+    assert summary.kinds == {"image": 6, "video": 3}
+    assert summary.new == 13
+    left_out = reasons(tmp_path / "c")
+    assert left_out["copy.png"] == "same bytes as another clip"  # the captioned one is kept
+    assert left_out["recoded.bmp"] == "same pixels as another clip"
+    assert "truncated" in left_out["broken.png"]
+    assert left_out["notes.md"] == "text, not media"
+    partner = Catalogue(tmp_path / "c").ask("select partner from decisions where location like '%recoded.bmp'")
+    assert partner["partner"].to_pylist() == [str(folder / "still1.png")]
+
+
+def test_again_is_no_work(tmp_path):
+    folder = media_folder(tmp_path / "media")
+    first = curate([folder], tmp_path / "c")
+    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "c").rglob("*")}
+    second = curate([folder], tmp_path / "c")
+    assert second.new == 0
+    assert second.hash == first.hash
+    assert "no work" in str(second)
+    assert files == {p: p.stat().st_mtime_ns for p in (tmp_path / "c").rglob("*")}
+
+
+def test_only_what_changed_is_looked_at(tmp_path):
+    folder = media_folder(tmp_path / "media")
+    out = tmp_path / "c"
+    first = curate([folder], out)
+    write_png(folder / "new.png", picture(77))
+    sidecar = folder / "metadata.jsonl"
+    sidecar.write_text(sidecar.read_text().replace("still 3", "renamed"))
+    (folder / "still4.png").unlink()
+    second = curate([folder], out)
+    assert second.new == 3  # new, renamed, missing
+    assert second.clips == 9
+    source = ClipSource(Catalogue(out), None, 1, 16, 16)
+    assert set(source.captions) == {"", "still 0", "still 1", "still 2", "renamed", "still 5"}
+    for i in range(len(source)):  # media still belong to their rows after rows were deleted and appended
+        name = source.row(i)["location"]
+        seed = 77 if "new" in name else int(name[-5])
+        np.testing.assert_array_equal(source[i]["media"][0], picture(seed))
+    write_png(folder / "still4.png", picture(4))
+    (folder / "new.png").unlink()
+    sidecar.write_text(sidecar.read_text().replace("renamed", "still 3"))
+    third = curate([folder], out)
+    assert third.hash == first.hash
+    assert reasons(out)["new.png"] == "no longer at its source"
+
+
+def test_sources_add_up(tmp_path):
+    a, b = media_folder(tmp_path / "a", 3, 0), tmp_path / "b"
+    b.mkdir()
+    write_png(b / "other.png", picture(50))
+    curate([a], tmp_path / "c")
+    assert curate([b], tmp_path / "c").clips == 4
+    assert curate([a, b], tmp_path / "both").hash == Catalogue(tmp_path / "c").hash()
+
+
+def test_the_catalogue_may_lie_inside_its_source(tmp_path):
+    folder = media_folder(tmp_path / "media")
+    first = curate([folder], folder / "catalogue")
+    assert curate([folder], folder / "catalogue") == type(first)(**{**vars(first), "new": 0})
+
+
+def test_large_files_stay_where_they_are(tmp_path):
+    folder = media_folder(tmp_path / "media")
+    inside, beside = curate([folder], tmp_path / "a"), curate([folder], tmp_path / "b", inline_bytes=0)
+    assert inside.hash == beside.hash
+    a, b = (ClipSource(Catalogue(tmp_path / n), "test", 5, 16, 16) for n in "ab")
+    assert b.row(0)["path"]
+    np.testing.assert_array_equal(a[0]["media"], b[0]["media"])
+
+
+def test_actions_must_fit_the_frames(tmp_path):
+    folder = media_folder(tmp_path / "media", 1, 1)
+    sidecar = folder / "metadata.jsonl"
+    sidecar.write_text(sidecar.read_text().replace("[0, 1, 2, 3, 4]", "[0, 1]"))
+    curate([folder], tmp_path / "c")
+    assert reasons(tmp_path / "c") == {"video0.mp4": "2 actions were given for 5 frames"}
+
+
+def test_strips_are_videos(tmp_path):
+    frames = video(3, t=4)
+    write_png(tmp_path / "told.png", np.concatenate(list(frames), axis=1))
+    write_png(tmp_path / "wide.png", picture(1, 16, 64))
+    write_png(tmp_path / "implied.png", np.concatenate(list(frames[::-1]), axis=1))
+    write_png(tmp_path / "wrong.png", picture(2, 16, 50))
+    rows = [
+        {"file_name": "told.png", "frame_width": 16, "rate": 25, "split": "train"},
+        {"file_name": "implied.png", "frames": 4, "width": 16, "split": "train"},
+        {"file_name": "wrong.png", "frame_width": 16},
+        {"file_name": "wide.png", "frames": 1, "width": 64},
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    summary = curate([tmp_path], tmp_path / "c")
+    assert summary.kinds == {"video": 2, "image": 1}
+    assert "does not divide" in reasons(tmp_path / "c")["wrong.png"]
+    source = ClipSource(Catalogue(tmp_path / "c"), None, 4, 16, 16)
+    got = {os.path.basename(source.row(i)["location"]): source[i]["media"] for i in range(2)}
+    np.testing.assert_array_equal(got["told.png"], frames)
+    np.testing.assert_array_equal(got["implied.png"], frames[::-1])
+
+
+def test_splits_follow_what_is_given_then_groups(tmp_path):
+    rows = []
+    for i in range(60):
+        write_png(tmp_path / f"{i}.png", picture(i))
+        rows.append({"file_name": f"{i}.png", "group": str(i // 3)} | ({"split": "train"} if i < 6 else {}))
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    curate([tmp_path], tmp_path / "c", test_share=0.3)
+    clips = Catalogue(tmp_path / "c").clips().to_pylist()
+    groups = {}
+    for clip in clips:
+        groups.setdefault(clip["group"], set()).add(clip["split"])
+    assert all(len(splits) == 1 for splits in groups.values())
+    assert groups["0"] == groups["1"] == {"train"}
+    assert 1 <= sum(splits == {"test"} for splits in groups.values()) <= 12
+
+
+def test_a_small_set_still_has_something_to_test_on(tmp_path):
+    folder = media_folder(tmp_path / "media", stills=3, videos=0)
+    assert curate([folder], tmp_path / "c", test_share=1e-6).splits == {"train": 2, "test": 1}
+
+
+def test_a_test_clip_is_kept_before_its_training_copy(tmp_path):
+    for name in ("a.png", "b.png"):
+        write_png(tmp_path / name, picture(0))
+    (tmp_path / "metadata.jsonl").write_text(
+        '{"file_name": "a.png", "caption": "x", "split": "train"}\n{"file_name": "b.png", "split": "test"}\n'
+    )
+    assert curate([tmp_path], tmp_path / "c").splits == {"test": 1}
+
+
+def test_nothing_to_curate(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="nothing to curate"):
+        curate([tmp_path / "empty"], tmp_path / "c")
+    (tmp_path / "empty" / "a.txt").write_text("words")
+    with pytest.raises(UserError, match="no clip could be read"):
+        curate([tmp_path / "empty"], tmp_path / "c")
+    with pytest.raises(UserError, match="not a finished catalogue"):
+        Catalogue(tmp_path / "c")
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("step", ["append", "lance.write_dataset", "write_text"])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("call", [0, 1])
+def test_stopped_anywhere_and_run_again_is_the_same(tmp_path, monkeypatch, step, after, call):
+    monkeypatch.setattr(curation, "SHARD", 4)
+    monkeypatch.setattr(curation, "STORE", 5)
+    folder = media_folder(tmp_path / "media")
+    straight = curate([folder], tmp_path / "straight")
+    owner, name = (curation.lance, "write_dataset") if "." in step else (curation, step)
+    real, calls = getattr(owner, name), []
+
+    def stop(*args, **options):
+        calls.append(None)
+        if len(calls) == call + 1 and not after:
+            raise Killed
+        real(*args, **options)
+        if len(calls) == call + 1:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, stop)
+        try:
+            curate([folder], tmp_path / "c")
+        except Killed:
+            pass
+        else:
+            assert len(calls) <= call
+    again = curate([folder], tmp_path / "c")
+    assert again.hash == straight.hash
+    assert again.clips == straight.clips
+    assert sorted(Catalogue(tmp_path / "c").dataset.to_table(["id"])["id"].to_pylist()) == (
+        Catalogue(tmp_path / "straight").clips()["id"].to_pylist()
+    )
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments(tmp_path):
+    folder = media_folder(tmp_path / "media", stills=300, videos=100)
+    straight = curate([folder], tmp_path / "straight")
+    code = (
+        "import sys; from diorama.data import curation; curation.SHARD = 32; curation.STORE = 64;"
+        "print('go', flush=True); curation.curate([sys.argv[1]], sys.argv[2])"
+    )
+    for trial in range(5):
+        command = [sys.executable, "-c", code, str(folder), str(tmp_path / "c")]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        process.stdout.readline()
+        time.sleep(random.Random(trial).uniform(0.2, 1.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert curate([folder], tmp_path / "c").hash == straight.hash
+
+
+def test_weizmann_strips(tmp_path):
+    summary = curate([shared_data("video/weizmann64")], tmp_path / "c")
+    assert summary.clips == 56
+    assert summary.kinds == {"video": 56}
+    assert summary.dropped == {}
+    clips = Catalogue(tmp_path / "c").clips().to_pylist()
+    assert {c["label"] for c in clips} == {0, 1, 3, 4}
+    assert {(c["h"], c["w"], c["rate"]) for c in clips} == {(64, 64, 25.0)}
+    assert (
+        len({c["group"] for c in clips if c["split"] == "test"} & {c["group"] for c in clips if c["split"] == "train"})
+        == 0
+    )
+    source = ClipSource(Catalogue(tmp_path / "c"), "train", 16, 64, 64, hop=8)
+    assert source[5]["media"].shape == (16, 64, 64, 3)
+    assert len(source) > 200
+    assert len(np.unique(source.ids)) == len(source)
+
+
+def test_emoji_lie_on_white(tmp_path):
+    summary = curate([shared_data("captions/noto_emoji_128px.parquet")], tmp_path / "c")
+    assert summary.clips + sum(summary.dropped.values()) == 1198
+    source = ClipSource(Catalogue(tmp_path / "c"), "test", 1, 32, 32)
+    assert all(source.captions)
+    assert np.mean([source[i]["media"][0, 0, 0].min() == 255 for i in range(len(source))]) > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["images/cifar10_train-00-of-05.parquet", "images/mnist_t10k"])
+def test_ten_thousand_small_pictures(tmp_path, name):
+    started = time.monotonic()
+    summary = curate([shared_data(name)], tmp_path / "c")
+    assert summary.clips + sum(summary.dropped.values()) == 10_000
+    assert 0.08 < summary.splits["test"] / summary.clips < 0.12
+    assert curate([shared_data(name)], tmp_path / "c").new == 0
+    assert time.monotonic() - started < 60
+    labels = ClipSource(Catalogue(tmp_path / "c"), None, 1, 32, 32).labels
+    assert np.bincount(labels).min() > 800
+
+
+@pytest.mark.slow
+def test_odd_files_end_in_arrays_or_a_reason(tmp_path):
+    summary = curate([shared_data("odd_media")], tmp_path / "c")
+    assert summary.new == 603  # 602 files and observed.json
+    assert summary.clips + sum(summary.dropped.values()) == 603

@@ -1,0 +1,144 @@
+import gzip
+import json
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from diorama.core.errors import UserError
+from diorama.data.sources import fetch, listing, said
+from diorama.data.strip import cut
+from diorama.media import BadMedia, read, write_png
+from tests.data.make import media_folder, picture
+
+
+def pixels(location: str) -> np.ndarray:
+    return read(fetch(location)).frames
+
+
+def test_a_folder_lists_every_file_with_what_its_sidecar_says(tmp_path):
+    items = list(listing(media_folder(tmp_path / "a", stills=2, videos=1)))
+    assert [item.location for item in items] == [
+        str(tmp_path / "a" / n) for n in ("still0.png", "still1.png", "video0.mp4")
+    ]
+    assert items[1].said == {"caption": "still 1", "label": 1}
+    assert items[2].said == {"caption": "video 0", "actions": [0, 1, 2, 3, 4], "split": "test"}
+
+
+def test_other_sidecars(tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        write_png(tmp_path / name, picture(0))
+    (tmp_path / "a.txt").write_text("by a text file\n")
+    (tmp_path / "list.csv").write_text("file,caption,label,odd\nb.png,by a table,3,x\n")
+    (tmp_path / "index.json").write_text(json.dumps([{"image": "c.png", "category": "Food", "person": 4}]))
+    a, b, c = listing(tmp_path)
+    assert a.said == {"caption": "by a text file"}
+    assert b.said == {"caption": "by a table", "label": 3, "more": '{"odd": "x"}'}
+    assert c.said == {"class_name": "Food", "group": "4"}
+
+
+def test_files_that_are_no_sidecars_are_listed_as_media(tmp_path):
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a cat"}\n')
+    (tmp_path / "poses.json").write_text("{}")
+    (tmp_path / ".hidden").write_text("")
+    assert [item.location for item in listing(tmp_path)] == [str(tmp_path / n) for n in ("poses.json", "prompts.jsonl")]
+
+
+def test_mistakes_in_a_sidecar_are_named(tmp_path):
+    sidecar = tmp_path / "metadata.jsonl"
+    sidecar.write_text('{"file_name": "a.png"}\nnot json\n')
+    with pytest.raises(UserError, match="line 2 is not JSON"):
+        list(listing(tmp_path))
+    sidecar.write_text('{"file_name": "a.png", "actions": "left"}\n')
+    with pytest.raises(UserError, match="row 1: 'actions' cannot be 'left'"):
+        list(listing(tmp_path))
+    with pytest.raises(UserError, match="there is no file or folder"):
+        list(listing(tmp_path / "nowhere"))
+
+
+def test_a_missing_file_is_listed_and_cannot_be_fetched(tmp_path):
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "gone.png", "caption": "lost"}\n')
+    (item,) = listing(tmp_path)
+    with pytest.raises(BadMedia, match="no such file"):
+        fetch(item.location)
+
+
+def test_a_class_by_name_is_a_class_name():
+    assert said({"label": "cat"}, "") == {"class_name": "cat"}
+    assert said({"label": "7", "url": "https://x"}, "") == {"label": 7, "origin": "https://x"}
+
+
+def png(seed: int) -> bytes:
+    return cv2.imencode(".png", picture(seed)[..., ::-1])[1].tobytes()
+
+
+def test_parquet_with_bytes(tmp_path):
+    table = pa.table({"image": [png(i) for i in range(5)], "caption": list("abcde"), "label": range(5)})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=2)
+    items = list(listing(tmp_path))
+    assert items[3].said == {"caption": "d", "label": 3}
+    for i in (4, 0, 3, 1, 2):
+        np.testing.assert_array_equal(pixels(items[i].location)[0], picture(i))
+
+
+def test_parquet_with_structs_and_class_names(tmp_path):
+    write_png(tmp_path / "beside.png", picture(1))
+    images = [{"bytes": png(0), "path": None}, {"bytes": None, "path": "beside.png"}, {"bytes": None, "path": None}]
+    features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    table = pa.table({"image": images, "label": [1, 0, None]}).replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    items = list(listing(tmp_path / "t.parquet"))
+    assert [item.said for item in items] == [{"label": 1, "class_name": "dog"}, {"label": 0, "class_name": "cat"}, {}]
+    np.testing.assert_array_equal(pixels(items[1].location)[0], picture(1))
+    with pytest.raises(BadMedia, match="holds no media"):
+        fetch(items[2].location)
+
+
+def idx(array: np.ndarray) -> bytes:
+    return b"\0\0\x08" + bytes([array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+
+
+def test_idx_with_its_labels(tmp_path):
+    digits = np.stack([picture(i)[..., 0] for i in range(4)])
+    (tmp_path / "t-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(digits)))
+    (tmp_path / "t-labels-idx1-ubyte").write_bytes(idx(np.arange(4, dtype=np.uint8)))
+    (tmp_path / "u-labels-idx1-ubyte").write_bytes(idx(np.arange(4, dtype=np.uint8)))
+    (tmp_path / "v-images-idx3-ubyte").write_bytes(idx(digits)[:-1])
+    (tmp_path / "t-labels-idx1-ubyte").rename(tmp_path / "t-labels-idx1-ubyte.gz")
+    (tmp_path / "t-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.arange(4, dtype=np.uint8))))
+    *items, lonely, short = listing(tmp_path)
+    assert [item.said["label"] for item in items] == [0, 1, 2, 3]
+    np.testing.assert_array_equal(pixels(items[2].location)[0, ..., 1], digits[2])
+    with pytest.raises(BadMedia, match="without its images"):
+        fetch(lonely.location)
+    with pytest.raises(BadMedia, match="cut short"):
+        fetch(short.location)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 16, 3), (5, 16, 16), (5, 16, 16, 3)])
+def test_npz_comes_back_exactly(tmp_path, shape):
+    clips = np.random.default_rng(0).integers(0, 256, (3, *shape), np.uint8)
+    np.savez(tmp_path / "a.npz", clips=clips, labels=np.arange(3), captions=np.array(["x", "y", "z"]))
+    items = list(listing(tmp_path))
+    assert [(item.said["label"], item.said["caption"]) for item in items] == [(0, "x"), (1, "y"), (2, "z")]
+    frames = pixels(items[1].location)
+    if shape[0] == 5:
+        frames = cut(frames, items[1].said["frame_width"])
+    expected = clips[1] if shape[-1] == 3 else np.repeat(clips[1][..., None], 3, axis=-1)
+    np.testing.assert_array_equal(frames, expected if shape[0] == 5 else expected[None])
+
+
+def test_npz_without_pictures_says_so(tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.zeros((3, 4, 4), np.float32))
+    (item,) = listing(tmp_path)
+    with pytest.raises(BadMedia, match="without uint8 pictures"):
+        fetch(item.location)
+
+
+def test_a_strip_must_divide_evenly():
+    with pytest.raises(BadMedia, match="does not divide"):
+        cut(np.zeros((1, 4, 10, 3), np.uint8), 4)
