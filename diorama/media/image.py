@@ -8,7 +8,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from diorama.media.media import BadMedia, Colour, Deadline, Info, Limits, Media, orient
+from diorama.media.media import BadMedia, Colour, Info, Job, Media, orient
+from diorama.media.resize import scale
 
 Image.init()
 # EPS runs Ghostscript and IPTC opens whatever it wraps, EPS too; the others are stubs without a decoder.
@@ -31,46 +32,42 @@ _ORIENTATION = {
 }
 
 
-def decode(
-    file: BinaryIO, limits: Limits, background: Colour, start: float, count: int | None, deadline: Deadline
-) -> Media:
-    """Every frame from `start` seconds on (at most `count`) of an open image file."""
+def decode(file: BinaryIO, job: Job) -> Media:
+    """Every frame that is asked for of an open image file."""
     with _open(file) as im:
-        limits.check(im.height, im.width)
+        job.check(im.height, im.width)
         total = _frames(im)
         skip = 1 if total > 1 and getattr(im, "default_image", False) else 0  # APNG: a still for old viewers
         if total == 1 or total - skip == 1:
             if skip:
                 im.seek(skip)
-            frame, info = _frame(im, background)
-            limits.check(frame.shape[0], frame.shape[1])  # some formats learn their size only when they load
-            return Media(_upright(frame[None], info), info=info)
-        wanted = min(total - skip, count or total)
-        limits.check(im.height, im.width, wanted)
+            frame, info = _frame(im, job)
+            return Media(frame[None], info=info)
+        wanted = min(total - skip, job.count or total)
+        job.check(im.height, im.width, wanted)
         frames = np.empty((0, 0, 0, 3), np.uint8)
         shown: list[float] = []  # seconds each frame stays
         passed, info = 0.0, {}
         for index in range(skip, total):
-            deadline.check()
+            job.deadline.check()
             try:
                 im.seek(index)
             except EOFError:  # fewer frames than declared: the animation just ends
                 break
-            frame, noted = _frame(im, background)
+            frame, noted = _frame(im, job)
             info = info or noted
             passed += _delay(im)
-            if passed <= start:
+            if passed <= job.start:
                 continue
-            frame = _upright(frame, info)
             if not shown:
                 frames = np.empty((wanted, *frame.shape), np.uint8)
             frames[len(shown)] = frame[: frames.shape[1], : frames.shape[2]]  # GIF frames may grow the screen
             shown.append(_delay(im))
-            limits.check(frame.shape[0], frame.shape[1], len(shown), sum(shown))
+            job.limits.check(frame.shape[0], frame.shape[1], len(shown), sum(shown))
             if len(shown) == wanted:
                 break
         if not shown:
-            raise BadMedia(f"no frames after {start:g} seconds")
+            raise BadMedia(f"no frames after {job.start:g} seconds")
         info |= {"duration": sum(shown), "variable_rate": max(shown) - min(shown) > 0.002}
         return Media(frames[: len(shown)], rate=len(shown) / sum(shown), info=info)
 
@@ -106,8 +103,8 @@ def _delay(im: Image.Image) -> float:
     return delay if delay > 0.0105 else 0.1
 
 
-def _frame(im: Image.Image, background: Colour) -> tuple[np.ndarray, dict[str, Any]]:
-    """The loaded frame as stored (not yet upright), (h, w, 3) uint8, and what was seen of it."""
+def _frame(im: Image.Image, job: Job) -> tuple[np.ndarray, dict[str, Any]]:
+    """The frame, upright, (h, w, 3) uint8, and what was seen of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         stored, bits = im.mode, _bits(im)
@@ -115,13 +112,17 @@ def _frame(im: Image.Image, background: Colour) -> tuple[np.ndarray, dict[str, A
         info: dict[str, Any] = {"format": (im.format or "").lower(), "mode": stored, "bits": bits}
         info |= {"width": im.width, "height": im.height, "had_alpha": im.has_transparency_data}
         info["orientation"] = _orientation(im)
+        job.check(im.height, im.width)  # some formats learn their size only when they load
         if im.mode in ("I", "F") or im.mode.startswith("I;16"):
-            return _grey(im, background, info), info
-        colours = _srgb(im, info)
-        if colours.mode == "RGBA":
-            opaque = Image.new("RGBA", colours.size, (*background, 255))
-            colours = Image.alpha_composite(opaque, colours).convert("RGB")
-        return np.asarray(colours), info
+            frame = _grey(im, job.background, info)
+        else:
+            colours = _srgb(im, info)
+            if colours.mode == "RGBA":
+                opaque = Image.new("RGBA", colours.size, (*job.background, 255))
+                colours = Image.alpha_composite(opaque, colours).convert("RGB")
+            frame = np.asarray(colours)
+        frame = scale(frame[None], *job.size(im.height, im.width))[0]
+        return orient(frame, *_ORIENTATION[info["orientation"]]), info
 
 
 def _srgb(im: Image.Image, info: dict[str, Any]) -> Image.Image:
@@ -208,7 +209,3 @@ def _orientation(im: Image.Image) -> int:
     except Exception:  # damaged EXIF raises whatever it likes; the pixels are still good
         return 1
     return value if value in _ORIENTATION else 1
-
-
-def _upright(frames: np.ndarray, info: dict[str, Any]) -> np.ndarray:
-    return orient(frames, *_ORIENTATION[info["orientation"]])

@@ -88,6 +88,30 @@ class Deadline:
             raise BadMedia(f"decoding took longer than {self.seconds:g} seconds")
 
 
+@dataclass(frozen=True)
+class Job:
+    """What `read` was asked for, on its way to the decoders."""
+
+    limits: Limits
+    background: Colour
+    start: float
+    count: int | None
+    short_side: int | None
+    deadline: Deadline
+
+    def size(self, h: int, w: int) -> tuple[int, int]:
+        """The size at which a frame of h x w is kept: its shorter side at most `short_side`."""
+        if self.short_side is None or min(h, w) <= self.short_side:
+            return h, w
+        share = self.short_side / min(h, w)
+        return max(round(h * share), self.short_side), max(round(w * share), self.short_side)
+
+    def check(self, h: int, w: int, frames: int = 1, seconds: float = 0.0) -> None:
+        """Raise BadMedia where `frames` stored frames of h x w break a limit, once decoded to the size asked for."""
+        self.limits.check(h, w)
+        self.limits.check(*self.size(h, w), frames, seconds)
+
+
 def short(error: BaseException) -> str:
     """An exception as one short line: no object addresses, no paths, no FFmpeg arguments."""
     text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]

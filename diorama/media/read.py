@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from diorama.media import image, video
-from diorama.media.media import BadMedia, Colour, Deadline, Info, Limits, Media, short
+from diorama.media.media import BadMedia, Colour, Deadline, Info, Job, Limits, Media, short
 from diorama.media.sniff import HEAD, is_text, sniff
 
 Source = Path | str | bytes
@@ -21,21 +21,25 @@ def read(
     background: Colour = WHITE,
     start: float = 0.0,
     count: int | None = None,
+    short_side: int | None = None,
 ) -> Media:
     """Decode a file (a path, or its bytes) by what it holds, not by its name.
 
     `background` lies under transparent pixels. `start` (seconds) and `count` (frames) choose a part of a video or
-    animation. Raises BadMedia with one short reason for everything else: unreadable, damaged, truncated, not media,
-    or beyond `limits`. A decoder that hangs or crashes takes this process along; `read_guarded` does not.
+    animation. Frames whose shorter side is above `short_side` are shrunk to it (antialiased) while decoding, so that
+    long videos of high resolution fit into memory.
+
+    Raises BadMedia with one short reason for everything else: unreadable, damaged, truncated, not media, or beyond
+    `limits`. A decoder that hangs or crashes takes this process along; `read_guarded` does not.
     """
-    deadline = Deadline(limits.timeout)
+    job = Job(limits, background, start, count, short_side, Deadline(limits.timeout))
     with _opened(source) as file:
         head = _head(file)
         try:
             kind = sniff(head)
             if kind == "image":
-                return image.decode(file, limits, background, start, count, deadline)
-            return video.decode(file, kind, limits, background, start, count, deadline)
+                return image.decode(file, job)
+            return video.decode(file, kind, job)
         except BadMedia as bad:
             raise _named(bad, head) from None
         except MemoryError:

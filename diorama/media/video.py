@@ -8,32 +8,26 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from diorama.media.media import BadMedia, Colour, Deadline, Info, Limits, Media, orient, short
+from diorama.media.media import BadMedia, Deadline, Info, Job, Limits, Media, orient, short
+from diorama.media.resize import scale
 
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
-def decode(
-    file: BinaryIO,
-    container: str,
-    limits: Limits,
-    background: Colour,
-    start: float,
-    count: int | None,
-    deadline: Deadline,
-) -> Media:
-    """Frames and sound from `start` seconds on (at most `count` frames) of an open video file."""
+def decode(file: BinaryIO, container: str, job: Job) -> Media:
+    """The frames that are asked for of an open video file, and the sound meanwhile."""
+    start = job.start
     with _open(file, container) as source:
         stream = _video(source)
         seconds, declared = _length(source, stream)
-        whole = start == 0 and count is None
-        wanted = declared if whole else min(declared, count or declared)
-        limits.check(stream.codec_context.height, stream.codec_context.width, wanted, seconds if whole else 0)
-        reader = _Reader(stream, limits, background, start, count, wanted)
-        sound = _Sound(source, limits)
+        whole = start == 0 and job.count is None
+        wanted = declared if whole else min(declared, job.count or declared)
+        job.check(stream.codec_context.height, stream.codec_context.width, wanted, seconds if whole else 0)
+        reader = _Reader(stream, job, wanted)
+        sound = _Sound(source, job.limits)
         if start > 0:
             source.seek(int(start * av.time_base) + (source.start_time or 0), backward=True)
-        _demux(source, reader, sound, deadline)
+        _demux(source, reader, sound, job.deadline)
         if not reader.count:
             raise BadMedia("no frame could be decoded" if whole else f"no frames after {start:g} seconds")
         frames, rate, info = reader.result()
@@ -109,10 +103,8 @@ def _demux(source: Any, reader: "_Reader", sound: "_Sound", deadline: Deadline) 
 class _Reader:
     """Decoded frames, turned upright as they come, in one array that grows."""
 
-    def __init__(
-        self, stream: Any, limits: Limits, background: Colour, start: float, count: int | None, expected: int
-    ) -> None:
-        self.stream, self.limits, self.background, self.start, self.wanted = stream, limits, background, start, count
+    def __init__(self, stream: Any, job: Job, expected: int) -> None:
+        self.stream, self.job = stream, job
         self.expected, self.most = expected, 0
         self.origin = float((stream.start_time or 0) * (stream.time_base or 0))
         self.decoder = _alpha_decoder(stream)
@@ -137,23 +129,22 @@ class _Reader:
             if self.done:
                 return
             time = frame.time if frame.time is not None else (self.times[-1] if self.times else self.origin)
-            if time - self.origin < self.start - 1e-6:
+            if time - self.origin < self.job.start - 1e-6:
                 continue
             if frame.is_corrupt:
                 raise BadMedia(f"damaged video at frame {self.count}")
             if not self.info:
                 self.info = self._describe(frame)
-            self._store(orient(self._rgb(frame), *_turn(frame)))
+            self.job.check(frame.height, frame.width, self.count + 1, time - self.times[0] if self.times else 0)
+            kept = scale(self._rgb(frame)[None], *self.job.size(frame.height, frame.width))[0]
+            self._store(orient(kept, *_turn(frame)))
             self.times.append(time)
-            self.limits.check(frame.height, frame.width, self.count, time - self.times[0])
-            self.done = self.count == self.wanted
+            self.done = self.count == self.job.count
 
     def _store(self, image: np.ndarray) -> None:
         if self.count == 0:
-            self.limits.check(*image.shape[:2])
-            self.most = min(
-                self.wanted or self.limits.frames, self.limits.frames, self.limits.total_bytes // image.nbytes
-            )
+            limits = self.job.limits
+            self.most = min(self.job.count or limits.frames, limits.frames, limits.total_bytes // image.nbytes)
             self.frames = np.empty((self.expected or self.most, *image.shape), np.uint8)  # memory is taken when filled
         if image.shape != self.frames.shape[1:]:
             h, w = self.frames.shape[1:3]
@@ -180,7 +171,7 @@ class _Reader:
         if not alpha:
             return rgb
         share = rgb[..., 3:].astype(np.float32) / 255
-        return np.rint(rgb[..., :3] * share + np.array(self.background, np.float32) * (1 - share)).astype(np.uint8)
+        return np.rint(rgb[..., :3] * share + np.array(self.job.background, np.float32) * (1 - share)).astype(np.uint8)
 
     def _describe(self, frame: Any) -> dict[str, Any]:
         info: dict[str, Any] = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diorama.media import BadMedia, probe, read
+from diorama.media import BadMedia, Limits, probe, read, write_mp4, write_png
 
 
 def png() -> bytes:
@@ -86,3 +86,17 @@ def test_frames_are_plain_arrays():
     assert media.frames.flags.c_contiguous
     assert media.rate is None
     assert media.sound is None
+
+
+def test_frames_are_shrunk_while_decoding(tmp_path):
+    frames = np.full((6, 90, 160, 3), 50, np.uint8)
+    write_mp4(tmp_path / "wide.mp4", frames, 8, lossless=True)
+    tight = Limits(total_bytes=50_000)  # six frames of 32x57, one of 90x160
+    with pytest.raises(BadMedia, match="MB"):
+        read(tmp_path / "wide.mp4", tight)
+    media = read(tmp_path / "wide.mp4", tight, short_side=32)
+    assert media.frames.shape == (6, 32, 57, 3)
+    assert (media.info["height"], media.info["width"]) == (90, 160)
+    assert read(png(), short_side=64).frames.shape == (1, 2, 3, 3)
+    write_png(tmp_path / "tall.png", frames[0].swapaxes(0, 1))
+    assert read(tmp_path / "tall.png", short_side=45).frames.shape == (1, 80, 45, 3)
