@@ -101,7 +101,7 @@ class Checkpoints:
         _check_shapes(self.folder / CHECKPOINTS / str(step) / "model", paths(like.model))
         if progress["ema_std"] != self._stds:
             raise UserError(
-                f"{self.folder} holds weight averages of width {progress['ema_std']} and train.ema_std is {self._stds}: "
+                f"{self.folder} holds averages of width {progress['ema_std']} and train.ema_std is {self._stds}: "
                 "keep train.ema_std as it was, or use another folder"
             )
         items = _items(like)
@@ -194,9 +194,7 @@ def _load(checkpoint: Path, init: Callable[[Any], Any], which: str, layout: Layo
 
 def abstract(tree: Any, layout: Layout) -> Any:
     """Shapes, dtypes and shardings of a tree of (abstract) arrays."""
-    return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, layout.shardings(tree)
-    )
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), tree, layout.shardings(tree))
 
 
 def _items(state: State) -> dict[str, Any]:

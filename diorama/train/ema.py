@@ -72,9 +72,13 @@ def combination(stored: Sequence[tuple[int, float]], examples: int, std: float) 
         examples, std: the average that is wanted.
 
     Returns:
-        One float64 coefficient for each stored average: the least-squares solution in the space of profiles.
+        One float64 coefficient for each stored average: the least-squares solution in the space of profiles, among
+        those that sum to 1. (EDM2 leaves the sum free; then weights that did not move come out a per cent off.)
     """
     t = np.array([s[0] for s in stored], np.float64)
     gamma = np.array([gamma_of(s[1]) for s in stored])
-    gram = overlap(t[:, None], gamma[:, None], t[None], gamma[None])
-    return np.linalg.lstsq(gram, overlap(t, gamma, examples, gamma_of(std)), rcond=None)[0]
+    n = len(t)
+    gram = overlap(t[:, None], gamma[:, None], t[None], gamma[None]) * examples
+    system = np.block([[gram, np.ones((n, 1))], [np.ones((1, n)), np.zeros((1, 1))]])  # Lagrange's, for the sum
+    wanted = np.append(overlap(t, gamma, examples, gamma_of(std)) * examples, 1)
+    return np.linalg.lstsq(system, wanted, rcond=None)[0][:n]

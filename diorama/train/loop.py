@@ -90,6 +90,7 @@ def train(
     like = abstract(jax.eval_shape(born), layout)
     shardings = jax.tree.map(lambda x: x.sharding, like)
     with ExitStack() as stack:
+        requested = stack.enter_context(_signals())
         checkpoints = stack.enter_context(closing(Checkpoints(folder, config)))
         restored = checkpoints.restore(like)
         if restored and restored.examples >= config.examples:
@@ -105,7 +106,6 @@ def train(
         tally = meter.restored(restored.tally) if restored else meter.blank
         step = make_step(config, objective, shardings, seed, layout)
         steps, before = int(state.step), tally
-        requested = stack.enter_context(_signals())
         bar = stack.enter_context(progress(config.examples, name, "examples", done))
         meter.start(done)
 

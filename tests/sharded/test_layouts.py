@@ -1,0 +1,66 @@
+"""Many devices, simulated or in two processes, give the losses of one."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diorama.train import examples_done, load_model, read_log
+from tests.train import toy
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = 1600
+
+
+def start(folder: Path, devices: int, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tests.train.toy", str(folder), "--examples", str(EXAMPLES), *more]
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(*runs: subprocess.Popen) -> None:
+    for run in runs:
+        _, errors = run.communicate(timeout=300)
+        assert run.returncode == 0, errors
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("single")
+    finish(start(folder, 1))
+    return folder
+
+
+def agree(a: Path, b: Path) -> float:
+    """Losses along the run and the model at its end, within 1e-5; returns the largest relative difference of a loss."""
+    one, many = read_log(a), read_log(b)
+    assert [line["examples"] for line in one] == [line["examples"] for line in many]
+    losses = np.array([[line[k] for line in log] for log in (one, many) for k in ("loss",)])
+    worst = float(np.abs(losses[1] / losses[0] - 1).max())
+    assert worst < 1e-5
+    for which in ("model", "ema0"):
+        x, y = (load_model(folder, toy.Net.init, which) for folder in (a, b))
+        np.testing.assert_allclose(x.inner, y.inner, atol=2e-4)
+    return worst
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [(8, 1), (1, 8), (2, 4)], ids=lambda x: f"data{x[0]}-fsdp{x[1]}")
+def test_eight_devices_equal_one(tmp_path, single, layout):
+    finish(start(tmp_path, 8, "--layout", *map(str, layout)))
+    print("largest relative difference of a loss", agree(single, tmp_path))
+
+
+@pytest.mark.parametrize("layout", [(2, 1), (1, 2)], ids=lambda x: f"data{x[0]}-fsdp{x[1]}")
+def test_two_processes_equal_one(tmp_path, single, layout):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    finish(*(start(tmp_path, 1, "--layout", *map(str, layout), "--process", str(i), port) for i in range(2)))
+    print("largest relative difference of a loss", agree(single, tmp_path))
+    assert examples_done(tmp_path) == EXAMPLES
