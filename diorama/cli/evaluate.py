@@ -10,18 +10,29 @@ from diorama.cli.console import command, say
 
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `diorama train` wrote.")],
+    samples: Annotated[
+        int | None, typer.Option(min=2, help="How many to draw; the same as --set evaluation.samples=N.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change how the run samples or is judged, for good."),
+    ] = None,
 ) -> None:
     """Measure a run on held-back clips.
 
     Every score says its n, seed and features, and what real clips get under the same measurement.
 
-    Example:  [bold]diorama evaluate runs/demo[/bold]
+    Example:  [bold]diorama evaluate runs/demo --set sampling.guidance=3[/bold]
     """
+    from diorama.core import override
     from diorama.evaluate.score import table
     from diorama.run import Folder
     from diorama.run.evaluate import evaluate_run
 
     folder = Folder.open(run)
+    changes = [*(settings or []), *([] if samples is None else [f"evaluation.samples={samples}"])]
+    if changes:
+        folder = Folder.claim(run, override(folder.run(), changes), folder.catalogue())
     say(table(evaluate_run(folder)))
     say(f"scores: {folder.scores}")
     say(f"next: {command('report', run)}")

@@ -1,0 +1,43 @@
+"""emoji_text: captioned emoji, 64 x 64, by caption.
+
+Command:   diorama curate noto_emoji_128px.parquet --out emoji && diorama train emoji_text --data emoji
+           diorama sample runs/emoji_text --prompt "clock face three oclock" --count 8
+Hardware:  two CPU cores, about 15 minutes.
+Score:     see docs/log.md
+
+Data: googlefonts/noto-emoji (Apache-2.0), 1,198 pictures with their Unicode names. So few pictures are learned by
+heart before long, which the memorisation score shows.
+"""
+
+from diorama.codec import ConvCodecConfig
+from diorama.diffusion import DenoiserConfig
+from diorama.net import TextConfig, UNetConfig
+from diorama.run import Bucket, CodecStage, DenoiserStage, Evaluation, Run, Sampling
+from diorama.train import Cosine, Train
+
+
+def recipe() -> Run:
+    """The run."""
+    return Run(
+        name="emoji_text",
+        codec=CodecStage(
+            codec=ConvCodecConfig(spatial=4, temporal=1, channels=8, widths=(32, 64)),
+            buckets=(Bucket(height=64, width=64, batch=32),),
+            train=Train(
+                examples=40_000, learning_rate=2e-3, warmup=3_200, decay=Cosine(),
+                checkpoint_every=10_000, log_every=1_600, preview_every=20_000,
+            ),
+        ),
+        denoiser=DenoiserStage(
+            denoiser=DenoiserConfig(
+                net=UNetConfig(widths=(64, 128, 128)), conditions={"text": TextConfig(vocabulary=1024, length=16)}
+            ),
+            buckets=(Bucket(height=64, width=64, batch=32),),
+            train=Train(
+                examples=120_000, learning_rate=1e-3, warmup=3_200, decay=Cosine(),
+                checkpoint_every=20_000, log_every=1_600, preview_every=40_000,
+            ),
+        ),
+        sampling=Sampling(steps=20, guidance=3.0, batch=32),
+        evaluation=Evaluation(samples=119, labels=None),
+    )  # fmt: skip

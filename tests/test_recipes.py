@@ -1,0 +1,38 @@
+"""Every recipe resolves, survives its own text, and its models can be born."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from diorama.cli import recipes
+from diorama.codec import ConvCodecConfig
+from diorama.core import parse
+from diorama.core.module import count
+from diorama.run import Run
+
+NAMES = sorted(p.stem for p in (Path(__file__).parents[1] / "recipes").glob("*.py"))
+
+
+def test_the_promised_recipes_are_there() -> None:
+    assert {"cifar10_class", "digits", "emoji_text", "latent_video", "weizmann_action"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipe(name: str) -> None:
+    module = recipes.load(name)
+    run = recipes.resolve(name, [])
+    assert run.name == name
+    assert parse(run.text(), Run) == run
+    for said in ("Command:", "Hardware:", "core"):
+        assert said in (module.__doc__ or ""), "a recipe's header says how to run it, on what, and what to expect"
+    key, stage = jax.random.key(0), run.codec
+    if isinstance(stage.codec, ConvCodecConfig):
+        assert count(jax.eval_shape(stage.codec.init, key)) > 0
+    denoiser = run.denoiser.denoiser
+    assert count(jax.eval_shape(lambda k: denoiser.init(k, stage.codec.channels), key)) < 4e6, "two cores train it"
+
+
+def test_settings_reach_into_a_recipe() -> None:
+    run = recipes.resolve("digits", ["denoiser.train.examples=64", "sampling.guidance=4"], seed=3)
+    assert (run.denoiser.train.examples, run.sampling.guidance, run.seed) == (64, 4.0, 3)
