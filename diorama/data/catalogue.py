@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from diorama.core.errors import UserError
 from diorama.core.files import hash_bytes
+from diorama.data.frames import Frames
 from diorama.data.ledger import DECISION, LATEST, MANIFEST, NARROW, OBSERVATION, as_json, connect
 
 
@@ -44,11 +45,13 @@ class Summary:
 class Catalogue:
     """The catalogue in folder `path`, at the version that curation finished last.
 
-    Raises `UserError` when curation has not finished there.
+    `frames` decodes its clips and keeps up to `cache_bytes` of them in memory, whoever asks. Raises `UserError` when
+    curation has not finished there.
     """
 
-    def __init__(self, path: Path | str):
+    def __init__(self, path: Path | str, *, cache_bytes: int = 2 << 30):
         self.path = Path(path)
+        self.frames = Frames(self.media, cache_bytes)
         try:
             self._head = json.loads((self.path / "catalogue.json").read_text())
         except FileNotFoundError:

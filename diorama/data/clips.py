@@ -1,6 +1,5 @@
 """Random access to examples: clips of a catalogue as frames of one size, or arrays that lie in memory."""
 
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,8 +7,6 @@ import numpy as np
 
 from diorama.core.errors import UserError
 from diorama.data.catalogue import Catalogue
-from diorama.data.strip import cut
-from diorama.media import BadMedia, center_crop, read, resize
 
 Example = dict[str, Any]
 
@@ -22,7 +19,7 @@ class ClipSource:
     keep what overlaps, for an augmentation to cut. `frames=1` takes stills; `kind="video"` or `"any"` with `frames=1`
     takes the first frame of videos too. `stride` is the step between frames taken. `hop` also takes the windows that
     begin every `hop` frames later, each an example of its own with its own id; by default a clip is one example, from
-    its start. Decoded clips are kept in memory up to `cache_bytes`. Raises `UserError` when no clip fits.
+    its start. Raises `UserError` when no clip fits.
     """
 
     def __init__(
@@ -37,11 +34,10 @@ class ClipSource:
         hop: int | None = None,
         kind: str | None = None,
         crop: bool = True,
-        cache_bytes: int = 2 << 30,
     ):
         self.catalogue, self.split = catalogue, split
         self.frames, self.height, self.width, self.stride = frames, height, width, stride
-        self.crop, self._room = crop, cache_bytes
+        self.crop = crop
         self._span = (frames - 1) * stride + 1
         kind = kind or ("image" if frames == 1 else "video")
         rows = catalogue.clips(split).to_pylist()
@@ -55,8 +51,6 @@ class ClipSource:
         # A window's id: the clip's, moved on by an odd constant (2^32 over the golden ratio) a frame.
         ids = np.array([int(c["id"][:8], 16) for c in self._clips], np.uint64)
         self.ids = ((ids[self._clip] + self._start.astype(np.uint64) * 2654435761) % 2**32).astype(np.uint32)
-        self._held: dict[int, np.ndarray] = {}
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._clip)
@@ -87,33 +81,9 @@ class ClipSource:
         if clip["actions"]:
             actions[:] = clip["actions"][window]
             actions[0] = 0  # nothing leads to the first frame
-        return {
-            "media": self._decoded(int(self._clip[i]))[window], "id": self.ids[i], "caption": clip["caption"] or "",
-            "label": np.int32(-1 if clip["label"] is None else clip["label"]), "actions": actions,
-        }  # fmt: skip
-
-    def _decoded(self, clip: int) -> np.ndarray:
-        """All frames of a clip at this source's size; uint8 (t, h, w, 3)."""
-        frames = self._held.get(clip)
-        if frames is None:
-            row = self._clips[clip]
-            try:
-                frames = read(self.catalogue.media([row["address"]])[0]).frames
-            except BadMedia as bad:
-                raise UserError(
-                    f"{row['location']} could be read when curated, not now ({bad}): curate again"
-                ) from None
-            frames = cut(frames, row["frame_width"]) if row["frame_width"] else frames
-            frames = resize(frames, self.height, self.width)
-            if self.crop:
-                frames = center_crop(frames, self.height, self.width)
-            frames = np.ascontiguousarray(frames)
-            frames.flags.writeable = False  # examples share them
-            with self._lock:
-                if frames.nbytes <= self._room and clip not in self._held:
-                    self._held[clip] = frames
-                    self._room -= frames.nbytes
-        return frames
+        media = self.catalogue.frames(clip, self.height, self.width, self.crop)[window]
+        label = np.int32(-1 if clip["label"] is None else clip["label"])
+        return {"media": media, "id": self.ids[i], "caption": clip["caption"] or "", "label": label, "actions": actions}
 
 
 class ArraySource:

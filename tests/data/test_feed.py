@@ -177,10 +177,14 @@ def test_sizes_keep_the_aspect_and_crops_stay_inside(tmp_path):
     assert len({b["media"].tobytes() for b in batches}) == 8
 
 
-def test_the_cache_keeps_to_its_room(catalogue):
-    source = ClipSource(catalogue, "test", 5, 16, 16, cache_bytes=2 * 5 * 16 * 16 * 3)
+def test_the_cache_is_shared_and_keeps_to_its_room(catalogue):
+    small = Catalogue(catalogue.path, cache_bytes=2 * 5 * 16 * 16 * 3)
+    source = ClipSource(small, "test", 5, 16, 16)
     media = [source[i]["media"] for i in range(3)]
-    assert len(source._held) == 2
+    assert small.frames.room == 0
+    again = ClipSource(small, None, 2, 16, 16)
+    shared = [np.shares_memory(again[i]["media"], m) for i, m in enumerate(media)]
+    assert shared == [True, True, False]
     np.testing.assert_array_equal(source[2]["media"], media[2])
 
 
