@@ -1,0 +1,323 @@
+"""Looking at a run: the pictures and curves of its report, computed once and kept in `evaluation/look.npz`.
+
+Everything that needs the models or the catalogue is done here, each kind of thing by one compiled function; the
+report only draws. The clips are the first of the held-back ones (and of the training ones), so two runs on one
+catalogue are looked at through the same clips, noise and prompts.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diorama.codec import Codec, PixelCodec, compression
+from diorama.core.array import Array
+from diorama.core.files import write_aside
+from diorama.core.module import count
+from diorama.core.random import normal, stream
+from diorama.data import Catalogue, ClipSource
+from diorama.diffusion import Denoiser, Denoising
+from diorama.evaluate import psnr, ssim
+from diorama.net import LabelConfig, TextConfig, null
+from diorama.process.spectrum import rapsd
+from diorama.process.weighting import X0
+from diorama.run.folder import Folder
+from diorama.run.generate import bucket_for
+from diorama.run.run import Bucket, Run, Sampling
+from diorama.run.train import clips, conditions, sources, to_uint8
+from diorama.sample import classifier_free, plan, sample
+
+FORMAT = 1  # of look.npz: another number means looking again
+CLIPS = 32  # held-back clips, and training clips, that are measured
+SHOWN = 10  # of them, beside their reconstructions
+SHEET = 24  # clips in a contact sheet
+STRATA = 16  # noise times at which the loss is measured
+PROMPTS = 6  # rows of the grid of samples
+DRAWN = 24  # samples at the run's own guidance
+NEIGHBOURS = 6  # samples nearest to a training clip
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen: `about` (counts, settings, captions) and `arrays` (clips uint8 (n, t, h, w, 3), curves) by name."""
+
+    about: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+def look(folder: Folder) -> Look:
+    """What there is to see of a trained run; computed if it, its data or its samples changed since the last look.
+
+    Raises `UserError` when the run is not trained or its catalogue is gone.
+    """
+    path = folder.path / "evaluation" / "look.npz"
+    inputs = _inputs(folder)
+    if path.exists():
+        with np.load(path) as file:
+            about = json.loads(str(file["about"]))
+            if about["inputs"] == inputs:
+                return Look(about, {name: file[name] for name in file.files if name != "about"})
+    seen = _look(folder, inputs)
+    with write_aside(path) as aside:
+        np.savez_compressed(aside, about=np.array(json.dumps(seen.about)), **seen.arrays)  # type: ignore[arg-type]
+    return seen
+
+
+def _inputs(folder: Folder) -> dict[str, Any]:
+    """What a look depends on, by content."""
+    files = [folder.config, *sorted(folder.path.glob("*.safetensors"))]
+    files += sorted(path for path in folder.scores.parent.glob("*.npz") if path.name != "look.npz")  # samples by bucket, and their neighbours
+    return {"format": FORMAT, "catalogue": folder.manifest.read_text().splitlines()[1]} | {
+        path.name: _hash(path) for path in files
+    }
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()  # type: ignore[arg-type]
+
+
+def _look(folder: Folder, inputs: dict[str, Any]) -> Look:
+    run, catalogue, codec, denoiser = folder.run(), folder.catalogue(), folder.codec(), folder.denoiser()
+    found = dict(sources(catalogue, run.denoiser.buckets))
+    bucket = bucket_for(replace(run, denoiser=replace(run.denoiser, buckets=tuple(found))))
+    held, train = clips(catalogue, bucket, "test"), found[bucket]
+    held_back, held = held is not None, held or train
+
+    sheets = {f"train{i}": _media(s, SHEET if b == bucket else SHEET // 2) for i, (b, s) in enumerate(found.items())}
+    captions = [_names(s, range(len(sheets[f"train{i}"]))) for i, s in enumerate(found.values())]
+    seen, pictures = _reconstructions(codec, bucket, held, train)
+    about = {
+        "inputs": inputs,
+        "bucket": {"frames": bucket.frames, "height": bucket.height, "width": bucket.width},
+        "data": _data(catalogue) | {"captions": captions},
+        "held_back": held_back,
+        "machine": machine(),
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in ("diorama", "jax", "numpy")},
+        "parameters": {"codec": count(codec), "denoiser": count(denoiser)},
+    }
+    signals = [conditions(run, folder, s.captions[:CLIPS], s.labels[:CLIPS]) for s in (held, train)]
+    curves = _loss(run, denoiser, bucket, (seen["held"], held.ids[:CLIPS], signals[0]),
+                   (seen["train"], train.ids[:CLIPS], signals[1]))  # fmt: skip
+    grid, samples = _samples(run, folder, codec, denoiser, bucket, held)
+    evaluated, more = _evaluated(folder, found)
+    about |= {"codec": pictures.pop("about"), "samples": grid, "evaluated": evaluated}
+    return Look(about, sheets | pictures | curves | samples | more)
+
+
+def machine() -> dict[str, Any]:
+    """What this process computes on."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [x.split(":", 1)[1].strip() for x in info.read_text().splitlines() if x.startswith("model name")]
+        cpu = models[0] if models else cpu
+    devices = Counter(f"{d.device_kind} ({d.platform})" for d in jax.devices() if d.platform != "cpu")
+    return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "devices": dict(devices)}  # fmt: skip
+
+
+def _media(source: ClipSource, n: int) -> np.ndarray:
+    """The first clips of a source (n, t, h, w, 3) uint8."""
+    return np.stack([source[i]["media"] for i in range(min(n, len(source)))])
+
+
+def _names(source: ClipSource, rows: Iterable[int]) -> list[str]:
+    """What to call each example: its caption, or its class."""
+
+    def name(i: int) -> str:
+        label = int(source.labels[i])
+        return source.captions[i] or source.row(i)["class_name"] or (f"class {label}" if label >= 0 else "")
+
+    return [name(i) for i in rows]
+
+
+def _data(catalogue: Catalogue) -> dict[str, Any]:
+    """Counts of a catalogue."""
+
+    def rows(question: str) -> list[list[Any]]:
+        return [list(row.values()) for row in catalogue.ask(question).to_pylist()]
+
+    summary = catalogue.summary()
+    return {
+        "name": catalogue.path.name,
+        "hash": catalogue.hash(),
+        "clips": summary.clips,
+        "kinds": summary.kinds,
+        "splits": summary.splits,
+        "decisions": rows(
+            "select verdict, reason, count(*) as n from decisions group by all order by verdict desc, n desc, reason"
+        ),
+        "sizes": rows("select kind, t, h, w, count(*) as n from clips group by all order by n desc limit 6"),
+        "distinct_captions": rows("select count(distinct caption) from clips")[0][0],
+        "classes": rows("select class_name, count(*) as n from clips where class_name is not null "
+                        "group by all order by n desc, class_name limit 24"),
+    }  # fmt: skip
+
+
+def _in_parts(function: Callable[..., Any], size: int, *arrays: Any) -> Any:
+    """`function` over any number of examples, `size` at a time: one compiled shape, filled up with the last example."""
+    n = len(jax.tree.leaves(arrays)[0])
+    parts = []
+    for start in range(0, n, size):
+        take = np.minimum(np.arange(start, start + size), n - 1)
+        out = function(*jax.tree.map(lambda a: np.asarray(a)[take], arrays))  # noqa: B023
+        parts.append(jax.tree.map(lambda x: np.asarray(x)[: n - start], out))  # noqa: B023
+    return jax.tree.map(lambda *xs: np.concatenate(xs), *parts)
+
+
+def _spectrum(x: Array) -> Array:
+    """Radially averaged power of each example, a mean over frames and channels; (b, t, h, w, c) -> (b, k)."""
+    return rapsd(x).mean((1, 3))
+
+
+@jax.jit
+def _there_and_back(codec: Codec | PixelCodec, media: Array) -> dict[str, Array]:
+    latents = codec.encode(media)
+    again = codec.decode(latents)[:, : media.shape[1], : media.shape[2], : media.shape[3]]
+    return {"latents": latents, "again": again, "spectrum_data": _spectrum(media),
+            "spectrum_again": _spectrum(again), "spectrum_latents": _spectrum(latents)}  # fmt: skip
+
+
+def _reconstructions(
+    codec: Codec | PixelCodec, bucket: Bucket, held: ClipSource, train: ClipSource
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The latents of held-back and training clips; and held-back clips beside what the codec makes of them."""
+    size = min(CLIPS, bucket.batch)
+    media, training = _media(held, CLIPS), _media(train, CLIPS)
+    out, other = (
+        _in_parts(partial(_there_and_back, codec), size, m / np.float32(127.5) - 1) for m in (media, training)
+    )
+    again = to_uint8(out["again"])
+    shape = (bucket.frames, bucket.height, bucket.width)
+    about = {"n": len(media), "psnr": float(psnr(media, again).mean()), "ssim": float(ssim(media, again).mean()),
+             "compression": compression(codec, *shape), "latents": codec.latent_shape(*shape)}  # fmt: skip
+    pictures = {"held": media[:SHOWN], "again": again[:SHOWN], "colours": _colours(out["latents"])[:SHOWN]}
+    spectra = {name: out[name].mean(0) for name in ("spectrum_data", "spectrum_again", "spectrum_latents")}
+    return {"held": out["latents"], "train": other["latents"]}, pictures | spectra | {"about": about}
+
+
+def _colours(latents: np.ndarray) -> np.ndarray:
+    """Latents (n, t, h, w, c) as their three strongest principal components in red, green and blue; uint8.
+
+    Grey is the mean, and a component runs over the full range within two standard deviations of it.
+    """
+    flat = latents.reshape(-1, latents.shape[-1]).astype(np.float64)
+    flat = flat - flat.mean(0)
+    _, axes = np.linalg.eigh(flat.T @ flat)
+    parts = flat @ axes[:, ::-1][:, :3]
+    parts /= np.maximum(parts.std(0), 1e-9)
+    parts = np.pad(parts, ((0, 0), (0, 3 - parts.shape[1])))
+    return to_uint8(parts / 2).reshape(*latents.shape[:-1], 3)
+
+
+@partial(jax.jit, static_argnames="objective")
+def _errors(denoiser: Denoiser, taus: Array, x0: Array, ids: Array, batch: dict, objective: Denoising) -> Array:
+    """The error of x0 of each example at each of `taus`, with the same noise at all of them; (b, strata)."""
+    epsilon = normal(stream(0, "look/noise"), ids, x0.shape[1:])
+    signals = denoiser.conditions.signals(batch)
+
+    def at(tau: Array) -> Array:
+        return objective.at(denoiser, x0, epsilon, jnp.full(x0.shape[:2], tau), signals)
+
+    return jax.lax.map(at, taus).T
+
+
+def _loss(run: Run, denoiser: Denoiser, bucket: Bucket, held: tuple, train: tuple) -> dict[str, np.ndarray]:
+    """Loss and error of x0 by noise time, on held-back and on training clips `(latents, ids, conditions)`."""
+    process, objective = denoiser.process, run.denoiser.objective
+    taus = (jnp.arange(STRATA) + 0.5) / STRATA
+    error = partial(_errors, denoiser, taus, objective=replace(objective, weighting=X0()))
+    size = min(CLIPS, bucket.batch)
+    weight = np.asarray(objective.weighting(process, taus) / X0()(process, taus))
+    out = {"taus": np.asarray(taus), "density": np.asarray(objective.density.pdf(process, taus))}
+    for name, examples in (("held", held), ("train", train)):
+        x0 = _in_parts(error, size, *examples)
+        out |= {f"x0_{name}": x0.mean(0), f"loss_{name}": (x0 * weight).mean(0),
+                f"spread_{name}": (x0 * weight).std(0) / np.sqrt(len(x0))}  # fmt: skip
+    at = process.at(taus, 1)
+    variance = float(held[0].reshape(-1, held[0].shape[-1]).var(0).mean())
+    out["x0_blind"] = np.asarray(variance * at.sigma**2 / (at.alpha**2 * variance + at.sigma**2))
+    return out | {"loss_blind": out["x0_blind"] * weight}
+
+
+@partial(jax.jit, static_argnames=("how", "taus", "shape", "seed"))
+def _draw(
+    codec: Codec | PixelCodec, denoiser: Denoiser, ids: Array, batch: dict, scale: Array,
+    how: Sampling, taus: tuple[float, ...], shape: tuple[int, ...], seed: int,
+) -> dict[str, Array]:  # fmt: skip
+    """As `Generator.draw`, with a guidance scale for each example, so that one compilation serves all scales."""
+    signals = denoiser.conditions.signals(batch)
+    guided = classifier_free(denoiser, null(signals), scale, how.interval) if signals else denoiser
+    matrix = plan.joint(np.array(taus), shape[0])
+    latents = sample(guided, denoiser.process, how.solver, matrix, ids, shape, seed=seed, conditions=signals)
+    media = codec.decode(latents)
+    return {"media": media, "spectrum_drawn": _spectrum(media), "spectrum_drawn_latents": _spectrum(latents)}
+
+
+def _samples(
+    run: Run, folder: Folder, codec: Codec | PixelCodec, denoiser: Denoiser, bucket: Bucket, held: ClipSource
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Prompts of held-back clips, drawn at several guidances with the same noise in every column of the grid."""
+    how, rows = run.sampling, _distinct(run, held, DRAWN)
+    own = float(how.guidance)
+    scales = sorted({1.0, own, 4.0 if own < 3 else 2 * own}) if run.denoiser.denoiser.conditions else [own]
+    jobs = [(i, own) for i in range(len(rows))] + [(i, s) for s in scales if s != own for i in range(PROMPTS)]
+    which = np.array([i for i, _ in jobs])
+    signals = conditions(run, folder, held.captions, held.labels)
+    batch = {name: value[rows[which]] for name, value in signals.items()}
+    shape = codec.latent_shape(bucket.frames, bucket.height, bucket.width)
+    taus = tuple(how.grid(denoiser.process, how.steps).tolist())
+    draw = partial(_draw, codec, denoiser, how=how, taus=taus, shape=shape, seed=run.seed)
+    out = _in_parts(lambda ids, batch, scale: draw(ids, batch, scale), min(how.batch, len(jobs)),
+                    which.astype(np.uint32), batch, np.array([s for _, s in jobs], np.float32))  # fmt: skip
+    media = to_uint8(out["media"][:, : bucket.frames, : bucket.height, : bucket.width])
+    columns = [media[[jobs.index((i, s)) for i in range(PROMPTS)]] for s in scales]
+    about = {"scales": scales, "own": own, "prompts": _names(held, rows.tolist()), "seed": run.seed, "rate": how.rate}
+    spectra = {name: out[name][: len(rows)].mean(0) for name in ("spectrum_drawn", "spectrum_drawn_latents")}
+    return about, {"grid": np.stack(columns, 1), "drawn": media[PROMPTS : len(rows)]} | spectra
+
+
+def _distinct(run: Run, source: ClipSource, n: int) -> np.ndarray:
+    """Rows of `n` examples: those first that ask for something new, then the others, over again if there are few."""
+    kinds = {type(c) for c in run.denoiser.denoiser.conditions.values()}
+    captions = source.captions if TextConfig in kinds else [""] * len(source)
+    labels = source.labels.tolist() if LabelConfig in kinds else [-1] * len(source)
+    asked = list(zip(captions, labels, strict=True))
+    new = dict.fromkeys(asked)
+    first = [asked.index(question) for question in new]
+    rest = sorted(set(range(len(asked))) - set(first))
+    return np.resize((first + rest)[:n], n)
+
+
+def _evaluated(folder: Folder, found: dict[Bucket, ClipSource]) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Of each bucket that `diorama evaluate` drew samples of: the first, and those nearest to a training clip beside it."""
+    about, arrays = [], {}
+    for bucket, train in found.items():
+        drawn, near = (folder.path / "evaluation" / f"{name}{bucket}.npz" for name in ("", "neighbours-"))
+        if not (drawn.exists() and near.exists()):
+            continue
+        with np.load(drawn) as file, np.load(near) as neighbours:
+            media, prompts, distance = file["media"], file["prompts"].tolist(), neighbours["distance"]
+            order = np.argsort(distance, kind="stable")[:NEIGHBOURS]
+            index, i = neighbours["index"][order].tolist(), len(about)
+            about.append({
+                "bucket": str(bucket), "n": len(media), "prompts": prompts[:SHEET], "distance": distance[order].tolist(),
+                "threshold": float(neighbours["threshold"]), "asked": [prompts[j] for j in order],
+                "captions": _names(train, index),
+            })  # fmt: skip
+        arrays |= {f"sampled{i}": media[:SHEET], f"near_sample{i}": media[order],
+                   f"near_train{i}": np.stack([train[j]["media"] for j in index])}  # fmt: skip
+    return about, arrays
