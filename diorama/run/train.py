@@ -1,11 +1,14 @@
 """Training a run: tokenizer, codec, latents, denoiser. Each step is skipped when done and goes on when half done."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from diorama.codec import Codec, ConvCodecConfig, Reconstruction, decode, encode
 from diorama.core import release
@@ -17,7 +20,7 @@ from diorama.media import contact_sheet
 from diorama.net import LabelConfig, TextConfig, text
 from diorama.run.folder import Folder
 from diorama.run.run import Bucket, Run
-from diorama.train import load_model, train
+from diorama.train import Preview, load_model, train
 
 
 def clips(catalogue: Catalogue, bucket: Bucket, split: str | None) -> ClipSource | None:
@@ -47,19 +50,38 @@ def train_run(run: Run, catalogue: Catalogue, path: Path | str) -> Folder:
         UserError: the folder holds another run, the data do not fit, or training met a non-finite value.
         Stopped: after SIGTERM or Ctrl-C, with a checkpoint saved.
     """
-    folder = Folder.claim(path, run, catalogue)
+    folder = Folder(Path(path))
+    with _first_process_first():
+        folder = Folder.claim(path, run, catalogue)
     learn_tokenizer(run, catalogue, folder)
     train_codec(run, catalogue, folder)
     train_denoiser(run, catalogue, folder)
     return folder
 
 
+@contextmanager
+def _first_process_first() -> Iterator[None]:
+    """With several processes (on a shared file system) the first does the block, then the others, who find it done."""
+    if jax.process_index() > 0:
+        multihost_utils.sync_global_devices("first process")
+    yield
+    if jax.process_index() == 0 and jax.process_count() > 1:
+        multihost_utils.sync_global_devices("first process")
+
+
+def _once(path: Path, make: Callable[[], None]) -> None:
+    """Make the file `path` if it is not there, by the first process alone."""
+    with _first_process_first():
+        if not path.exists():
+            make()
+
+
 def learn_tokenizer(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     """`tokenizer.json` from the training captions, if the model reads text."""
     config, path = folder.text_config(), folder.path / "tokenizer.json"
-    if config and not path.exists():
+    if config:
         captions = catalogue.clips("train")["caption"].to_pylist()
-        text.save(text.learn((c for c in captions if c), config.vocabulary), path)
+        _once(path, lambda: text.save(text.learn((c for c in captions if c), config.vocabulary), path))
 
 
 def train_codec(run: Run, catalogue: Catalogue, folder: Folder) -> None:
@@ -74,7 +96,8 @@ def train_codec(run: Run, catalogue: Catalogue, folder: Folder) -> None:
 
     def preview(model: object, examples: int, where: Path) -> None:
         codec = Codec.blank(model, config)  # type: ignore[arg-type]
-        again = decode(codec, encode(codec, look / np.float32(127.5) - 1))[:, : look.shape[1]]
+        _, t, h, w, _ = look.shape
+        again = decode(codec, encode(codec, look / np.float32(127.5) - 1))[:, :t, :h, :w]
         pairs = [np.concatenate(pair, axis=1) for pair in zip(look, to_uint8(again), strict=True)]
         contact_sheet(pairs, where / f"{examples:09d}.png", columns=8)
 
@@ -84,19 +107,24 @@ def train_codec(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     init = config.init
     train(
         stage.train, init, Reconstruction(config, stage.kl), batches, folder.path / "codec",
-        seed=run.seed, layout=run.layout, preview=preview, name="codec",
+        seed=run.seed, layout=run.layout, preview=_alone(preview), name="codec",
     )  # fmt: skip
-    codec = Codec.blank(load_model(folder.path / "codec", init), config)
-    release.save(codec.measured(_all_latents(codec, catalogue, run.denoiser.buckets)), path)
+
+    def keep() -> None:
+        codec = Codec.blank(load_model(folder.path / "codec", init), config)
+        release.save(codec.measured(_some_latents(codec, catalogue, run.denoiser.buckets)), path)
+
+    _once(path, keep)
 
 
-def _all_latents(codec: Codec, catalogue: Catalogue, buckets: tuple[Bucket, ...]) -> Iterator[np.ndarray]:
+def _some_latents(codec: Codec, catalogue: Catalogue, buckets: tuple[Bucket, ...]) -> Iterator[np.ndarray]:
+    """Latents of 16 batches a bucket; clips are in order of content hash, so any first ones are a fair draw."""
     for bucket, source in sources(catalogue, buckets):
-        for batch in in_order(source, bucket.batch):
-            yield np.asarray(encode(codec, _whole(batch["media"], bucket.batch)))[: len(batch["media"])]
+        for batch in islice(in_order(source, bucket.batch), 16):
+            yield np.asarray(encode(codec, whole(batch["media"], bucket.batch)))[: len(batch["media"])]
 
 
-def _whole(media: np.ndarray, size: int) -> np.ndarray:
+def whole(media: np.ndarray, size: int) -> np.ndarray:
     """A batch filled up to `size` by its last example, so that one compilation serves all."""
     return np.concatenate([media, np.repeat(media[-1:], size - len(media), axis=0)])
 
@@ -111,7 +139,8 @@ def latents(run: Run, catalogue: Catalogue, folder: Folder, bucket: Bucket) -> A
         return None
     number = run.denoiser.buckets.index(bucket)
     path = folder.path / "latents" / f"{number}.{bucket}.npy"
-    if not path.exists():
+
+    def make() -> None:
         codec = folder.codec()
         shape = (len(source), *codec.latent_shape(bucket.frames, bucket.height, bucket.width))
         with write_aside(path) as aside, progress(len(source), f"latents {bucket}", "clips") as bar:
@@ -119,10 +148,12 @@ def latents(run: Run, catalogue: Catalogue, folder: Folder, bucket: Bucket) -> A
             done = 0
             for batch in in_order(source, bucket.batch):
                 n = len(batch["media"])
-                array[done : done + n] = encode(codec, _whole(batch["media"], bucket.batch))[:n]
+                array[done : done + n] = encode(codec, whole(batch["media"], bucket.batch))[:n]
                 done += n
                 bar.advance(n)
             array.flush()
+
+    _once(path, make)
     columns = {"media": np.load(path, mmap_mode="r"), "id": source.ids}
     return ArraySource(columns | conditions(run, folder, source.captions, source.labels))
 
@@ -153,12 +184,17 @@ def train_denoiser(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     init = partial(stage.denoiser.init, channels=run.codec.codec.channels)
     train(
         stage.train, init, stage.objective, batches, folder.path / "denoiser",
-        seed=run.seed, layout=run.layout, preview=_preview(run, catalogue, folder), name="denoiser",
+        seed=run.seed, layout=run.layout, preview=_alone(_preview(run, catalogue, folder)), name="denoiser",
     )  # fmt: skip
-    release.save(load_model(folder.path / "denoiser", init), path)
+    _once(path, lambda: release.save(load_model(folder.path / "denoiser", init), path))
 
 
-def _preview(run: Run, catalogue: Catalogue, folder: Folder):  # type: ignore[no-untyped-def]
+def _alone(preview: Preview) -> Preview | None:
+    """Previews need the whole model in one process; with several there are none."""
+    return preview if jax.process_count() == 1 else None
+
+
+def _preview(run: Run, catalogue: Catalogue, folder: Folder) -> Preview:
     """Draws the same few held-back prompts again and again while training."""
     from diorama.run.generate import Generator
 
