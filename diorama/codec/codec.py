@@ -37,7 +37,7 @@ class Codec(Module):
         return Codec(self.autoencoder, jnp.float32(mean), jnp.float32(deviation), self.config)  # type: ignore[arg-type]
 
     def encode(self, media: Media) -> Latents:
-        """The posterior's mean, normalised. Media is padded by its edge to whole cells and to 1 + k * temporal frames."""
+        """The posterior's mean, normalised. Edges are repeated to whole cells and 1 + k * temporal frames."""
         mean, _ = jnp.split(self.autoencoder.encoder(pad(media, self.config)), 2, axis=-1)
         return (mean - self.mean) / self.deviation
 

@@ -7,11 +7,13 @@ LTX-Video, because full-resolution convolutions would take most of the time and 
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 
 from diorama.core.array import Array, Float, Key
+from diorama.core.errors import UserError
 from diorama.core.module import Module, static
 from diorama.net.layers import Linear, Norm, SpatialConv, TemporalConv, depth_to_space, space_to_depth
 
@@ -40,10 +42,10 @@ class ConvCodecConfig:
 
     def __post_init__(self) -> None:
         if any(n < 1 or n & (n - 1) for n in (self.spatial, self.temporal, self.patch)):
-            raise ValueError("spatial, temporal and patch are powers of two")
+            raise UserError("spatial, temporal and patch are powers of two")
         if self.spatial < self.patch or len(self.widths) != int(math.log2(self.spatial // self.patch)) + 1:
             levels = int(math.log2(max(self.spatial // self.patch, 1))) + 1
-            raise ValueError(f"spatial={self.spatial} with patch={self.patch} takes {levels} widths")
+            raise UserError(f"spatial={self.spatial} with patch={self.patch} takes {levels} widths")
 
     def init(self, key: Key) -> "Autoencoder":
         k1, k2 = jax.random.split(key)
@@ -112,7 +114,7 @@ class Encoder(Module):
         return Encoder(
             SpatialConv.init(next(keys), config.patch**2 * config.media_channels, widths[0]),
             [[Block.init(next(keys), w) for _ in range(config.depth)] for w in widths],
-            [Linear.init(next(keys), 4 * a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)],
+            [Linear.init(next(keys), 4 * a, b) for a, b in pairwise(widths)],
             [Halve(TemporalConv.init(next(keys), widths[-1], widths[-1])) for _ in range(times)],
             Norm.init(widths[-1]),
             Linear.init(next(keys), widths[-1], 2 * config.channels),
@@ -149,7 +151,7 @@ class Decoder(Module):
             Linear.init(next(keys), config.channels, widths[0]),
             [Double(Linear.init(next(keys), widths[0], 2 * widths[0])) for _ in range(times)],
             [[Block.init(next(keys), w) for _ in range(config.depth)] for w in widths],
-            [Linear.init(next(keys), a, 4 * b) for a, b in zip(widths[:-1], widths[1:], strict=True)],
+            [Linear.init(next(keys), a, 4 * b) for a, b in pairwise(widths)],
             Norm.init(widths[-1]),
             SpatialConv.init(next(keys), widths[-1], config.patch**2 * config.media_channels, scale=0.1),
             config.patch,

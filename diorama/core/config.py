@@ -65,6 +65,21 @@ def _nearest(key: str, options: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
+def _items(kind: Any, n: int) -> tuple[Any, ...]:
+    """The types of the `n` items of a tuple of type `kind`."""
+    args = typing.get_args(kind)
+    return args[:1] * n if args[-1:] == (Ellipsis,) else args
+
+
+def _exact(value: Any, kind: Any) -> Any:
+    """`value`, which fits `kind`, with whole numbers as floats where those are declared."""
+    if kind is float:
+        return float(value)
+    if typing.get_origin(kind) is tuple:
+        return tuple(map(_exact, value, _items(kind, len(value))))
+    return value
+
+
 def _fits(value: Any, kind: Any) -> bool:
     if kind is Any:
         return True
@@ -73,11 +88,9 @@ def _fits(value: Any, kind: Any) -> bool:
         return value in typing.get_args(kind)
     if origin is tuple:
         args = typing.get_args(kind)
-        if not isinstance(value, tuple):
+        if not isinstance(value, tuple) or (args[-1:] != (Ellipsis,) and len(args) != len(value)):
             return False
-        if len(args) == 2 and args[1] is Ellipsis:
-            return all(_fits(item, args[0]) for item in value)
-        return len(args) == len(value) and all(map(_fits, value, args))
+        return all(map(_fits, value, _items(kind, len(value))))
     if kind is None or kind is type(None):
         return value is None
     if kind is float:
@@ -95,16 +108,16 @@ def _show(kind: Any) -> str:
 
 def _value(text: str, kind: Any, path: str) -> Any:
     """`text` as a plain value of type `kind`."""
+    members = _members(kind)
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        value = text  # a bare word is a string
-    members = _members(kind)
+        value = float(text) if float in members and text in ("inf", "-inf", "nan") else text  # a bare word is a string
     for member in members:
         if isinstance(value, list) and typing.get_origin(member) is tuple:
             value = tuple(value)
         if _fits(value, member):
-            return float(value) if member is float else value
+            return _exact(value, member)
     if str in members:
         return text
     raise UserError(f"{path}={text} does not fit: it takes {' or '.join(_show(m) for m in members)}")
@@ -121,7 +134,11 @@ def _build(kind: Any, path: str, lines: dict[str, str], used: set[str]) -> Any:
         cls = _dataclass_named(kind, text, path) if path else kind
         hints = typing.get_type_hints(cls)
         prefix = f"{path}." if path else ""
-        return cls(**{f.name: _build(hints[f.name], prefix + f.name, lines, used) for f in dataclasses.fields(cls)})
+        values = {f.name: _build(hints[f.name], prefix + f.name, lines, used) for f in dataclasses.fields(cls)}
+        try:
+            return cls(**values)
+        except (ValueError, UserError) as error:  # a component's own check in __post_init__
+            raise UserError(f"{path or cls.__name__}: {error}") from None
     origin = next((m for m in _members(kind) if typing.get_origin(m) in (dict, tuple)), None)
     if origin is not None and typing.get_origin(origin) is dict and text.startswith("{"):
         keys = [k for k in text[1:-1].split(", ") if k]
@@ -136,7 +153,12 @@ def parse(text: str, kind: type[T]) -> T:
 
     Raises `UserError` for a line that is missing, unknown, or of the wrong type.
     """
-    lines = dict(line.split(": ", 1) for line in text.splitlines() if line.strip())
+    lines = {}
+    for line in filter(str.strip, text.splitlines()):
+        path, colon, value = line.partition(": ")
+        if not colon:
+            raise UserError(f"'{line}' is not a line of a configuration: those read 'path: value'")
+        lines[path] = value
     used: set[str] = set()
     config = _build(kind, "", lines, used)
     unknown = sorted(set(lines) - used)
@@ -145,39 +167,68 @@ def parse(text: str, kind: type[T]) -> T:
     return config
 
 
-def _set(config: Any, kind: Any, parts: list[str], text: str, path: str) -> Any:
-    if not parts:
-        names = [m.__name__ for m in _members(kind) if dataclasses.is_dataclass(m)]
-        if names:
-            if text == "None" and type(None) in _members(kind):
-                return None
-            return _dataclass_named(kind, text, path)()  # another component, with its own defaults
+def _component(kind: Any, text: str, path: str) -> Any:
+    """The value that `path=text` sets whole: a plain one, or another component with its own defaults."""
+    names = [m.__name__ for m in _members(kind) if dataclasses.is_dataclass(m)]
+    if not names or (text == "None" and type(None) in _members(kind)):
         return _value(text, kind, path)
-    head, rest = parts[0], parts[1:]
-    if isinstance(config, dict) and head in config:
-        return {**config, head: _set(config[head], typing.get_args(kind)[1], rest, text, path)}
-    if isinstance(config, tuple) and head.isdigit() and int(head) < len(config):
-        i = int(head)
-        return (*config[:i], _set(config[i], typing.get_args(kind)[0], rest, text, path), *config[i + 1 :])
-    if dataclasses.is_dataclass(config) and head in {f.name for f in dataclasses.fields(config)}:
-        hint = typing.get_type_hints(type(config))[head]
-        return dataclasses.replace(config, **{head: _set(getattr(config, head), hint, rest, text, path)})  # type: ignore[type-var]
-    raise KeyError(path)
+    try:
+        return _dataclass_named(kind, text, path)()
+    except TypeError:
+        raise UserError(f"{path}={text} cannot be set: not everything in {text} has a default") from None
+
+
+def _child(config: Any, kind: Any, name: str) -> tuple[Any, Any]:
+    """What lies in `config` under `name`, and its declared type. Raises `KeyError` where nothing does."""
+    if dataclasses.is_dataclass(config) and name in {f.name for f in dataclasses.fields(config)}:
+        return getattr(config, name), typing.get_type_hints(type(config))[name]
+    declared = next((m for m in _members(kind) if typing.get_origin(m) is type(config)), None)
+    if isinstance(config, dict) and name in config:
+        return config[name], typing.get_args(declared)[1]
+    if isinstance(config, tuple) and name.isdigit() and int(name) < len(config):
+        return config[int(name)], _items(declared, len(config))[int(name)]
+    raise KeyError(name)
+
+
+def _apply(config: Any, kind: Any, settings: list[tuple[list[str], str, str]]) -> Any:
+    """Make `settings` (rest of the path, text, setting) in `config`, all at once: a component checks the outcome."""
+    for rest, text, setting in settings:
+        if not rest:
+            config = _component(kind, text, setting.partition("=")[0])
+    below: dict[str, list[tuple[list[str], str, str]]] = {}
+    for rest, text, setting in settings:
+        if rest:
+            below.setdefault(rest[0], []).append((rest[1:], text, setting))
+    new = {}
+    for name, part in below.items():
+        try:
+            child, child_kind = _child(config, kind, name)
+        except KeyError:
+            path = part[0][2].partition("=")[0]
+            options: dict[str, str] = {}
+            _flatten(config, path.removesuffix(".".join([name, *part[0][0]])).rstrip("."), options)
+            raise UserError(f"there is no setting '{path}'{_nearest(path, options)}") from None
+        new[name] = _apply(child, child_kind, part)
+    if isinstance(config, tuple):
+        return tuple(new.get(str(i), item) for i, item in enumerate(config))
+    if isinstance(config, dict):
+        return {**config, **new}
+    try:
+        return dataclasses.replace(config, **new) if new else config
+    except (ValueError, UserError) as error:  # a component's own check in __post_init__
+        raise UserError(f"{', '.join(setting for _, _, setting in settings)}: {error}") from None
 
 
 def override(config: T, settings: Iterable[str]) -> T:
-    """`config` with each `path=value` applied in turn, checked against the field's declared type.
+    """`config` with every `path=value` made at once, checked against the field's declared type.
 
+    A component that is set whole (`net=TransformerConfig`) takes its place before what is set inside it.
     Raises `UserError` that names the nearest valid key, or what the field takes.
     """
+    parsed = []
     for setting in settings:
         path, equals, text = setting.partition("=")
         if not equals:
             raise UserError(f"'{setting}' is not a setting: write path=value, such as seed=1")
-        try:
-            config = _set(config, type(config), path.split("."), text, path)
-        except KeyError:
-            raise UserError(f"there is no setting '{path}'{_nearest(path, flatten(config))}") from None
-        except ValueError as error:  # a component's own check in __post_init__
-            raise UserError(f"{setting}: {error}") from None
-    return config
+        parsed.append((path.split("."), text, setting))
+    return _apply(config, type(config), parsed)

@@ -6,7 +6,7 @@ values; calling it is a pure function.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import equinox
 import jax
@@ -68,7 +68,7 @@ class Policy:
     Norms, softmax, losses, EMA and optimiser state stay float32 whatever the policy (the layers see to it).
     """
 
-    compute: str = "float32"  # or "bfloat16"
+    compute: Literal["float32", "bfloat16"] = "float32"
 
     def enter(self, tree: T) -> T:
         """Parameters and inputs as the computation sees them."""

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from diorama.core.errors import UserError
@@ -17,7 +18,7 @@ T = TypeVar("T")
 def save(tree: Any, path: Path) -> None:
     """Write every array of `tree` to `path`, whole or not at all."""
     with write_aside(path) as aside:
-        save_file({name: np.ascontiguousarray(jax.device_get(x)) for name, x in paths(tree).items()}, str(aside))
+        save_file({name: np.asarray(jax.device_get(x), order="C") for name, x in paths(tree).items()}, str(aside))
 
 
 def load(path: Path, like: T) -> T:
@@ -29,5 +30,5 @@ def load(path: Path, like: T) -> T:
         raise UserError(f"{path} is not there: train the run first")
     try:
         return from_paths(like, load_file(str(path)))
-    except ValueError as error:
+    except (ValueError, SafetensorError) as error:
         raise UserError(f"{path} does not fit its configuration: {error}") from None

@@ -1,6 +1,6 @@
 """The denoiser: a network and its conditions, seen through a noise process. It is what solvers and guidance see."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import jax
@@ -28,7 +28,7 @@ class DenoiserConfig:
 
     net: UNetConfig | TransformerConfig
     conditions: dict[str, TextConfig | LabelConfig]
-    process: ProcessConfig = RectifiedFlow()
+    process: ProcessConfig = field(default_factory=RectifiedFlow)
     prediction: Literal["x0", "epsilon", "velocity", "v", "F"] = "velocity"
 
     def init(self, key: Key, channels: int) -> "Denoiser":
@@ -57,8 +57,8 @@ class Denoiser(Module):
     def look(self, x: Float[Array, "b t h w c"], tau: Array, signals: Signals) -> tuple[Prediction, Output]:
         """The prediction, and the network's own output with its intermediates.
 
-        The network sees x over its root mean square, and the noise level as sigma / (alpha + sigma), which is tau itself
-        for rectified flow: with the same range at any process, a network can change processes.
+        The network sees x over its root mean square, and the noise level as sigma / (alpha + sigma), which is tau
+        itself for rectified flow: with the same range at any process, a network can change processes.
         """
         tau = jnp.broadcast_to(tau[:, None] if tau.ndim == 1 else tau, x.shape[:2])
         at = self.process.at(tau, x.ndim)

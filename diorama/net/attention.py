@@ -4,8 +4,15 @@ import jax
 import jax.numpy as jnp
 
 from diorama.core.array import Array, Bool, Float, Key
+from diorama.core.errors import UserError
 from diorama.core.module import Module, static
 from diorama.net.layers import Linear, rms
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raises `UserError` when `width` does not split into heads of an even number of channels (rotary pairs)."""
+    if heads < 1 or width % (2 * heads):
+        raise UserError(f"{heads} heads do not divide a width of {width} into even parts: change heads or width")
 
 
 def grid_positions(t: int, h: int, w: int) -> Float[Array, "n 3"]:

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 
 from diorama.core import random
 from diorama.core.array import Array, Bool, Float, Int, Key, UInt32
+from diorama.core.errors import UserError
 from diorama.core.module import Module, scan, stack, static
-from diorama.net.attention import SelfAttention
+from diorama.net.attention import SelfAttention, check_heads
 from diorama.net.layers import Linear, Norm
 
 
@@ -91,7 +92,12 @@ class TextConfig:
     heads: int = 4
     dropout: float = 0.1
 
+    def __post_init__(self) -> None:
+        if self.vocabulary < 257:
+            raise UserError(f"a vocabulary of {self.vocabulary} cannot hold padding and all bytes: give 257 or more")
+
     def init(self, key: Key, width: int) -> "Text":
+        check_heads(width, self.heads)
         k1, k2, k3, k4 = jax.random.split(key, 4)
         return Text(
             0.5 * jax.random.normal(k1, (self.vocabulary, width)),

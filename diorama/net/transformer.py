@@ -6,13 +6,15 @@ block, and `previous` the frame before to every token: with both, small transfor
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from diorama.core.array import Array, Float, Key
+from diorama.core.errors import UserError
 from diorama.core.module import Module, scan, stack, static
-from diorama.net.attention import CrossAttention, SelfAttention, frame_mask, grid_positions
+from diorama.net.attention import CrossAttention, SelfAttention, check_heads, frame_mask, grid_positions
 from diorama.net.condition import Context
 from diorama.net.layers import Linear, NoiseLevel, Norm, depth_to_space, gate, modulate, rms, space_to_depth
 from diorama.net.output import Output
@@ -38,7 +40,10 @@ class TransformerConfig:
     causal: bool = False
     mixing: bool = True
     previous: bool = True
-    remat: str = "none"
+    remat: Literal["none", "dots", "full"] = "none"
+
+    def __post_init__(self) -> None:
+        check_heads(self.width, self.heads)
 
     def init(self, key: Key, channels: int, aligned: int = 0) -> "Transformer":
         """A network for latents of `channels`, with `aligned` channels of conditions on their grid."""
@@ -123,6 +128,11 @@ class Transformer(Module):
     def __call__(self, x: Float[Array, "b t h w c"], level: Float[Array, "b t"], context: Context) -> Output:
         """Args: `x` noisy latents of about unit variance; `level` in [0, 1], each frame's own noise level."""
         config = self.config
+        if x.shape[2] % config.patch or x.shape[3] % config.patch:
+            raise UserError(
+                f"latents of {x.shape[2]}x{x.shape[3]} do not divide into tokens of {config.patch}x{config.patch}: "
+                "set net.patch=1, or give clips sides that do"
+            )
         embedding = self.level(level)
         if context.broadcast is not None:
             embedding = embedding + self.context(context.broadcast)[:, None]

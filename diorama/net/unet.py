@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from diorama.core.array import Array, Float, Key
+from diorama.core.errors import UserError
 from diorama.core.module import Module, static
-from diorama.net.attention import CrossAttention, SelfAttention, frame_mask, grid_positions
+from diorama.net.attention import CrossAttention, SelfAttention, check_heads, frame_mask, grid_positions
 from diorama.net.condition import Context
 from diorama.net.layers import Linear, NoiseLevel, Norm, SpatialConv, TemporalConv, modulate
 from diorama.net.output import Output
@@ -34,6 +35,9 @@ class UNetConfig:
     heads: int = 4
     width: int = 128
     causal: bool = False
+
+    def __post_init__(self) -> None:
+        check_heads(self.widths[-1], self.heads)
 
     def init(self, key: Key, channels: int, aligned: int = 0) -> "UNet":
         """A network for latents of `channels`, with `aligned` channels of conditions on their grid."""
@@ -137,6 +141,12 @@ class UNet(Module):
 
     def __call__(self, x: Float[Array, "b t h w c"], level: Float[Array, "b t"], context: Context) -> Output:
         """Args: `x` noisy latents of about unit variance; `level` in [0, 1], each frame's own noise level."""
+        cell = 2 ** (len(self.down) - 1)
+        if x.shape[2] % cell or x.shape[3] % cell:
+            raise UserError(
+                f"latents of {x.shape[2]}x{x.shape[3]} cannot be halved {len(self.down) - 1} times: "
+                f"give net.widths fewer levels, or clips sides that {cell} latent cells divide"
+            )
         embedding = self.level(level)
         if context.broadcast is not None:
             embedding = embedding + self.context(context.broadcast)[:, None]

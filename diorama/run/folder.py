@@ -43,7 +43,7 @@ class Folder:
         folder = Folder(Path(path))
         seen = f"{catalogue.path.resolve()}\n{catalogue.hash()}\n"
         if folder.config.exists():
-            _same(flatten(folder.run()), flatten(run), folder.path)
+            _same(flatten(folder.run()), flatten(parse(run.text(), Run)), folder.path)  # as read: 1 is 1.0
             if folder.manifest.read_text().splitlines()[1:] != seen.splitlines()[1:]:
                 raise UserError(f"{folder.path} was trained on other data than {catalogue.path} holds now: use --out")
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -100,8 +100,8 @@ class Folder:
 
     def text_config(self) -> TextConfig | None:
         """The text condition, if the model has one."""
-        config = self.run().denoiser.denoiser.conditions.get("text")
-        return config if isinstance(config, TextConfig) else None
+        conditions = self.run().denoiser.denoiser.conditions.values()
+        return next((config for config in conditions if isinstance(config, TextConfig)), None)
 
 
 def _same(old: dict[str, str], new: dict[str, str], path: Path) -> None:

@@ -1,6 +1,7 @@
 """A run: everything that an experiment depends on, in one frozen value. A recipe is a function that returns one."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from diorama.codec import ConvCodecConfig, PixelCodecConfig
 from diorama.core.config import to_text
@@ -32,7 +33,7 @@ class Bucket:
     weight: float = 1.0
     stride: int = 1
     hop: int | None = None
-    kind: str | None = None
+    kind: Literal["image", "video", "any"] | None = None
 
     def __str__(self) -> str:
         return f"{self.frames}x{self.height}x{self.width}"

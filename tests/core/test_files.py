@@ -1,0 +1,97 @@
+"""Files that are never half written, and release files."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diorama.core import Module, UserError, release
+from diorama.core.array import Array
+from diorama.core.files import hash_bytes, write_aside, write_text
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_file_appears_whole_and_replaces(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    for text in ("one", "two"):
+        with write_aside(path) as aside:
+            assert aside.suffix == ".txt"
+            assert aside.parent == path.parent
+            aside.write_text(text)
+            assert not path.exists() or path.read_text() == "one"
+        assert path.read_text() == text
+    assert names(path.parent) == ["a.txt"]
+
+
+def test_a_failure_leaves_what_was_there_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def fail(folder):
+        with write_aside(tmp_path / ("b" if folder else "a.txt")) as aside:
+            if folder:
+                aside.mkdir()
+                (aside / "part").write_text("half")
+            else:
+                aside.write_text("half")
+            raise RuntimeError
+
+    for folder in (False, True):
+        with pytest.raises(RuntimeError):
+            fail(folder)
+    assert names(tmp_path) == ["a.txt"]
+    assert path.read_text() == "old"
+
+
+def test_a_folder_appears_whole_and_replaces(tmp_path):
+    path = tmp_path / "made"
+    for name in ("one", "two"):
+        with write_aside(path) as aside:
+            aside.mkdir()
+            (aside / name).write_text("")
+        assert names(path) == [name]
+    assert names(tmp_path) == ["made"]
+
+
+def test_writing_nothing_is_an_error_not_a_file(tmp_path):
+    with pytest.raises(FileNotFoundError), write_aside(tmp_path / "a"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_hash_is_blake2b():
+    assert hash_bytes(b"") == "cae66941d9efbd404e4d88758ea67670"
+    assert len(hash_bytes(b"x", 8)) == 16
+
+
+class Tiny(Module):
+    weight: Array
+    scale: Array
+    table: dict[str, Array]
+
+
+TREE = Tiny(jnp.arange(6.0).reshape(2, 3).T, jnp.float32(2), {"n": jnp.arange(3)})
+
+
+def test_release_round_trip(tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    release.save(TREE, path)
+    again = release.load(path, jax.eval_shape(lambda: TREE))
+    assert jax.tree.structure(again) == jax.tree.structure(TREE)
+    jax.tree.map(np.testing.assert_array_equal, again, TREE)
+    assert again.scale.shape == ()
+
+
+def test_release_says_what_does_not_fit(tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    with pytest.raises(UserError, match="is not there: train the run first"):
+        release.load(path, TREE)
+    release.save(TREE, path)
+    with pytest.raises(UserError, match=r"does not fit its configuration.*table\.more"):
+        release.load(path, Tiny(TREE.weight, TREE.scale, TREE.table | {"more": jnp.ones(1)}))
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(UserError, match="does not fit"):
+        release.load(path, TREE)
