@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diorama.cli.console import say
+from diorama.cli.console import complain, say
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from diorama.run import Bucket, Run
+    from diorama.run import Bucket, Generator, Run
 
 
 def sample(
@@ -50,11 +50,13 @@ def sample(
     config = generator.run
     prompts, labels = wanted(config, prompt or [], label or [], count)
     numbers = np.arange(len(prompts)) if ids is None else numbered(ids, len(prompts))
-    bucket = bucket_for(config, frames)
+    bucket = bucket_for(met(generator), frames)
     how = config.sampling
     how = replace(how, guidance=how.guidance if guidance is None else guidance, steps=steps or how.steps)
     if first is not None and bucket.frames == 1:
         raise UserError(f"--first goes on from a picture, and this draws single pictures: the run {run} or --frames 1")
+    if first is not None and config.denoiser.objective.independent == 0:
+        complain("note: this run never met a clean first frame in training (denoiser.objective.independent is 0)")
     given = None if first is None else np.repeat(picture(first, bucket)[None], len(prompts), axis=0)
     media = generator.draw(
         prompts, labels, ids=numbers, bucket=bucket, sampling=how, first=given, seed=seed, quiet=False
@@ -67,6 +69,13 @@ def sample(
     sheet = write_samples(media, names, numbers, out, config.sampling.rate, about)
     say(f"{len(media)} samples in {out}")
     say(f"together: {sheet}")
+
+
+def met(generator: "Generator") -> "Run":
+    """The run with only those buckets of which it met clips in training; a release without `latents/` says nothing."""
+    run, latents = generator.run, generator.folder.path / "latents"
+    buckets = tuple(b for b in run.denoiser.buckets if any(latents.glob(f"*.{b}.npy")))
+    return replace(run, denoiser=replace(run.denoiser, buckets=buckets)) if buckets else run
 
 
 def wanted(run: "Run", prompts: list[str], labels: list[str], count: int) -> tuple[list[str], "np.ndarray"]:

@@ -1,0 +1,130 @@
+"""The command line's manners: help, errors in one sentence, exit codes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diorama.cli.main import main
+
+COMMANDS = ("demo", "curate", "train", "sample", "evaluate", "report")
+TINY = str(Path(__file__).with_name("tiny.py"))
+
+
+def run(capsys: pytest.CaptureFixture[str], *args: str | Path) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `diorama args`."""
+    with pytest.raises(SystemExit) as left:
+        main([*map(str, args)])
+    out, err = capsys.readouterr()
+    return int(left.value.code or 0), out, err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0
+    assert f"Example:  diorama {command}" in out
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    assert all(command in out for command in COMMANDS)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import diorama.cli.main, sys; print({'jax', 'numpy', 'lance', 'av'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "args", [("paint",), ("train", "digits"), ("curate", "x"), ("sample", "x", "--count", "0"), ("demo", "--fast")]
+)
+def test_a_wrong_command_line_exits_with_2(args: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, *args)
+    assert code == 2
+    assert "Error" in err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("train", "digitz", "--data", "c"), "did you mean 'digits'?"),
+        (("train", "nothing.py", "--data", "c"), "nothing.py is no file"),
+        (("train", "digits", "--data", "c"), "diorama curate"),
+        (("train", "digits", "--data", "c", "--set", "denoiser.train.exampels=3"), "'denoiser.train.examples'"),
+        (("train", "digits", "--data", "c", "--set", "seed"), "path=value"),
+        (("train", "digits", "--data", "c", "--set", "seed=x"), "it takes int"),
+        (("curate", "nowhere", "--out", "c"), "nowhere"),
+        (("sample", "nowhere"), "nowhere is not a run"),
+        (("evaluate", "nowhere"), "nowhere is not a run"),
+        (("report", "nowhere"), "nowhere is not a run"),
+    ],
+)
+def test_a_wrong_request_exits_with_1_and_one_sentence(
+    args: tuple[str, ...],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *args)
+    assert code == 1
+    assert out == ""
+    assert err.startswith("diorama: ")
+    assert said in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("x = 1\n", "no function recipe()"), ("def recipe():\n    return 3\n", "returned a int")]
+)
+def test_a_file_that_is_no_recipe(text: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    code, _, err = run(capsys, "train", tmp_path / "mine.py", "--data", "c")
+    assert code == 1
+    assert said in err
+
+
+def test_your_own_recipes_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diorama.cli import recipes
+
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "digits.py").write_text(Path(TINY).read_text())
+    monkeypatch.chdir(tmp_path)
+    assert recipes.resolve("digits", []).name == "tiny"
+    assert "latent_video" in recipes.known()
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("diorama.data.curate", broken, raising=False)
+    with pytest.raises(ZeroDivisionError):
+        main(["curate", "x", "--out", "c"])
+
+
+def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("diorama.data.curate", interrupted, raising=False)
+    assert run(capsys, "curate", "x", "--out", "c")[0] == 130
+
+
+def test_stopping_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from diorama.train import Stopped
+
+    def stopped(*args: object) -> None:
+        raise Stopped(12_800, 15)
+
+    monkeypatch.setattr("diorama.run.train_run", stopped)
+    monkeypatch.setattr("diorama.data.Catalogue", lambda path: path, raising=False)
+    monkeypatch.setattr(sys, "argv", ["diorama", "train", "digits", "--data", "my clips"])
+    code, _, err = run(capsys, "train", "digits", "--data", "my clips")
+    assert code == 143
+    assert "12,800" in err
+    assert "diorama train digits --data 'my clips'" in err

@@ -1,0 +1,75 @@
+"""What `diorama sample` makes of prompts, labels and ids."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diorama.cli import recipes
+from diorama.cli.sample import numbered, picture, wanted
+from diorama.core import UserError
+from diorama.media import write_png
+from diorama.run import Bucket, Run
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Run:
+    return recipes.resolve(str(Path(__file__).with_name("tiny.py")), [])
+
+
+def test_every_prompt_count_times(tiny: Run) -> None:
+    prompts, labels = wanted(tiny, ["a seven", "an eight"], [], 2)
+    assert prompts == ["a seven", "a seven", "an eight", "an eight"]
+    assert labels.tolist() == [-1] * 4
+
+
+def test_labels_by_number_and_name(tiny: Run) -> None:
+    prompts, labels = wanted(tiny, [], ["3", "b"], 1)
+    assert (prompts, labels.tolist()) == (["", ""], [3, 1])
+
+
+def test_one_label_for_all_prompts(tiny: Run) -> None:
+    assert wanted(tiny, ["x", "y"], ["4"], 1)[1].tolist() == [4, 4]
+
+
+def test_nothing_asked_draws_without_conditions(tiny: Run) -> None:
+    prompts, labels = wanted(tiny, [], [], 3)
+    assert (prompts, labels.tolist()) == ([""] * 3, [-1] * 3)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "prompts", "labels", "said"),
+    [
+        ("cifar10_class", ["a ship"], [], "without text"),
+        ("digits", [], ["3"], "without labels"),
+        ("cifar10_class", [], ["boat"], "one of airplane, "),
+        ("cifar10_class", [], ["10"], "from 0 to 9"),
+        ("weizmann_action", ["x", "y", "z"], ["0", "1"], "do not pair"),
+    ],
+)
+def test_what_the_model_cannot_do(recipe: str, prompts: list[str], labels: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        wanted(recipes.resolve(recipe, []), prompts, labels, 1)
+
+
+def test_ids() -> None:
+    assert numbered("3, 1,4", 3).tolist() == [3, 1, 4]
+    for wrong in ("1,2", "1,1,2", "1,x,2", "-1,2,3", "1,2,4294967296", ""):
+        with pytest.raises(UserError, match="does not fit"):
+            numbered(wrong, 3)
+
+
+def test_a_first_picture_covers_the_bucket(tmp_path: Path) -> None:
+    wide = np.zeros((40, 100, 3), np.uint8)
+    wide[:, 40:60] = 255
+    write_png(tmp_path / "wide.png", wide)
+    seen = picture(tmp_path / "wide.png", Bucket(frames=9, height=32, width=32))
+    assert seen.shape == (32, 32, 3)
+    assert seen[16, 16].min() > 250
+    assert seen[16, 1].max() < 5
+
+
+def test_a_first_picture_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match="first frame"):
+        picture(tmp_path / "x.png", Bucket(frames=9))
