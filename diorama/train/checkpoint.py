@@ -28,7 +28,6 @@ from diorama.train import ema
 from diorama.train.state import State, Tally, Train
 
 CHECKPOINTS, SNAPSHOTS = "checkpoints", "snapshots"
-_READER = ocp.StandardCheckpointHandler()  # the layer below `Checkpointer`, which warns of items not asked for
 
 
 class Restored(NamedTuple):
@@ -188,7 +187,7 @@ def _load(checkpoint: Path, init: Callable[[Any], Any], which: str, layout: Layo
         raise UserError(f"{checkpoint} holds no '{which}': choose one of {', '.join(have)}")
     like = abstract(jax.eval_shape(init, stream(0, "init")), layout or Layout())
     _check_shapes(checkpoint / which, paths(like))
-    arrays = _READER.restore(checkpoint / which, args=ocp.args.StandardRestore(paths(like)))
+    arrays = _reader().restore(checkpoint / which, args=ocp.args.StandardRestore(paths(like)))
     return _rebuild(like, arrays)
 
 
@@ -207,12 +206,17 @@ def _rebuild(like: Any, arrays: dict[str, Any]) -> Any:
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[path] for path in paths(like)])
 
 
+def _reader() -> ocp.StandardCheckpointHandler:
+    """The layer below `Checkpointer`, which would warn of every item that is not asked for."""
+    return ocp.StandardCheckpointHandler()
+
+
 def _progress(checkpoint: Path) -> dict[str, Any]:
     return ocp.JsonCheckpointHandler().restore(checkpoint.resolve() / "progress")
 
 
 def _check_shapes(item: Path, want: dict[str, Any]) -> None:
-    stored = {path: list(meta.shape) for path, meta in _READER.metadata(item).items()}
+    stored = {path: list(meta.shape) for path, meta in _reader().metadata(item).items()}
     for path in [*want, *stored]:
         have, need = stored.get(path), list(want[path].shape) if path in want else None
         if have != need:

@@ -174,8 +174,7 @@ class _Feed:
                 f"{self.name}: a batch of {size} does not divide over {self.parts} devices (layout.data x layout.fsdp) "
                 f"and {self.accumulate} parts (train.accumulate): choose a batch size that does"
             )
-        with jax.transfer_guard("disallow"):
-            return self.layout.put(batch), position
+        return self.layout.put(batch), position
 
 
 class _Meter:

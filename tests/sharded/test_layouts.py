@@ -24,9 +24,13 @@ def start(folder: Path, devices: int, *more: str) -> subprocess.Popen:
 
 
 def finish(*runs: subprocess.Popen) -> None:
-    for run in runs:
-        _, errors = run.communicate(timeout=300)
-        assert run.returncode == 0, errors
+    try:
+        for run in runs:
+            _, errors = run.communicate(timeout=300)
+            assert run.returncode == 0, errors
+    finally:
+        for run in runs:
+            run.kill()
 
 
 @pytest.fixture(scope="module")
