@@ -1,9 +1,11 @@
 """Many devices, simulated or in two processes, give the losses of one."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +25,11 @@ def start(folder: Path, devices: int, *more: str) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def finish(*runs: subprocess.Popen) -> None:
+def finish(*runs: subprocess.Popen, code: int = 0) -> None:
     try:
         for run in runs:
             _, errors = run.communicate(timeout=300)
-            assert run.returncode == 0, errors
+            assert run.returncode == code, errors
     finally:
         for run in runs:
             run.kill()
@@ -60,11 +62,27 @@ def test_eight_devices_equal_one(tmp_path, single, layout):
     print("largest relative difference of a loss", agree(single, tmp_path))
 
 
-@pytest.mark.parametrize("layout", [(2, 1), (1, 2)], ids=lambda x: f"data{x[0]}-fsdp{x[1]}")
-def test_two_processes_equal_one(tmp_path, single, layout):
+def pair(folder: Path, layout: tuple[int, int], examples: int = EXAMPLES) -> list[subprocess.Popen]:
+    """Two processes of one device each, joined on this machine."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    finish(*(start(tmp_path, 1, "--layout", *map(str, layout), "--process", str(i), port) for i in range(2)))
+    more = ["--layout", *map(str, layout), "--examples", str(examples)]
+    return [start(folder, 1, *more, "--process", str(i), port) for i in range(2)]
+
+
+@pytest.mark.parametrize("layout", [(2, 1), (1, 2)], ids=lambda x: f"data{x[0]}-fsdp{x[1]}")
+def test_two_processes_equal_one(tmp_path, single, layout):
+    finish(*pair(tmp_path, layout))
     print("largest relative difference of a loss", agree(single, tmp_path))
     assert examples_done(tmp_path) == EXAMPLES
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together(tmp_path):
+    runs = pair(tmp_path, (1, 2), examples=1_000_000)  # the word takes a second or two to go round
+    while runs[1].poll() is None and len(read_log(tmp_path)) < 2:
+        time.sleep(0.01)
+    runs[1].send_signal(signal.SIGTERM)  # told to one alone
+    finish(*runs, code=128 + signal.SIGTERM)
+    assert 0 < examples_done(tmp_path) < 1_000_000
