@@ -5,6 +5,7 @@ label. It is trained on single frames, and reads a clip as the mean over a few f
 how it moves. Its accuracy on held-back real clips belongs beside every figure made with it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -50,15 +51,21 @@ class Classifier(Module):
 
 
 def init(key: Array, channels: int, labels: int, features: int = 64) -> Classifier:
-    """An untrained classifier (He et al. 2015 initialisation)."""
-    keys = jax.random.split(key, len(WIDTHS) + 2)
-    shapes = zip(keys, (channels, *WIDTHS), WIDTHS, strict=False)
+    """An untrained classifier: weights uniform with variance 2 / inputs (He et al. 2015)."""
+    inputs = (channels, *WIDTHS)
+    shapes: list[tuple[int, ...]] = [(3, 3, i, o) for i, o in zip(inputs, WIDTHS, strict=False)]
+    shapes += [(2 * WIDTHS[-1], features), (features, labels)]
+    sizes = [math.prod(shape) for shape in shapes]
+    drawn = jnp.split(jax.random.uniform(key, (sum(sizes),), minval=-1), np.cumsum(sizes)[:-1])
+    *kernels, mix, readout = [
+        x.reshape(shape) * (6 / math.prod(shape[:-1])) ** 0.5 for x, shape in zip(drawn, shapes, strict=True)
+    ]
     return Classifier(
-        kernels=[jax.random.normal(k, (3, 3, i, o)) * (2 / (9 * i)) ** 0.5 for k, i, o in shapes],
+        kernels=kernels,
         biases=[jnp.zeros(o) for o in WIDTHS],
-        mix=jax.random.normal(keys[-2], (2 * WIDTHS[-1], features)) * WIDTHS[-1] ** -0.5,
+        mix=mix,
         mix_bias=jnp.zeros(features),
-        readout=jax.random.normal(keys[-1], (features, labels)) * features**-0.5,
+        readout=readout,
         readout_bias=jnp.zeros(labels),
     )
 
@@ -150,25 +157,25 @@ def train_judge(
 
 @partial(jax.jit, static_argnames=("steps", "learning_rate", "shift"))
 def _train(key: Array, media: Array, targets: Array, steps: int, learning_rate: float, shift: int) -> Classifier:
-    network = init(jax.random.fold_in(key, 0), media.shape[-1], targets.shape[1])
+    start, pick, move = jax.random.split(key, 3)
+    network = init(start, media.shape[-1], targets.shape[1])
     optimiser = optax.adamw(optax.cosine_decay_schedule(learning_rate, steps), weight_decay=1e-2)
 
     def loss(network: Classifier, frames: Array, wanted: Array) -> Array:
         logits = network.read(network.features(frames / 255.0))
         return optax.sigmoid_binary_cross_entropy(logits, wanted).sum(1).mean()
 
-    def step(state: tuple, key: Array) -> tuple[tuple, None]:
+    def step(state: tuple, chosen: tuple) -> tuple[tuple, None]:
         network, memory = state
-        pick, move = jax.random.split(key)
-        index = jax.random.randint(pick, (BATCH,), 0, len(media))
-        offsets = jax.random.randint(move, (BATCH, 2), 0, 2 * shift + 1)
+        index, offsets = chosen
         frames = jax.vmap(partial(_shifted, shift=shift))(media[index], offsets)
         gradient = jax.grad(loss)(network, frames, targets[index].astype(jnp.float32))
         update, memory = optimiser.update(gradient, memory, network)
         return (optax.apply_updates(network, update), memory), None
 
-    keys = jax.random.split(jax.random.fold_in(key, 1), steps)
-    network = jax.lax.scan(step, (network, optimiser.init(network)), keys)[0][0]
+    index = jax.random.randint(pick, (steps, BATCH), 0, len(media))
+    offsets = jax.random.randint(move, (steps, BATCH, 2), 0, 2 * shift + 1)
+    (network, _), _ = jax.lax.scan(step, (network, optimiser.init(network)), (index, offsets))
     return _unit_features(network, media[:: max(1, len(media) // 512)])
 
 

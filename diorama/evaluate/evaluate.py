@@ -18,6 +18,8 @@ from diorama.evaluate.kernel import kernel_distance
 from diorama.evaluate.memorisation import Memorised, memorisation
 from diorama.evaluate.score import Better, Score
 
+FEWEST = 8
+
 
 def generation_scores(
     samples: UInt8[np.ndarray, "n t h w c"],
@@ -29,10 +31,13 @@ def generation_scores(
     """Fréchet distance, kernel distance, precision and recall of samples against the training clips.
 
     The floor is the held-back clips against the same training clips. n = min(samples, held-back clips) of each side
-    take part, drawn by `seed`; for precision and recall, whose balls depend on it, n training clips too.
+    take part, drawn by `seed`; for precision and recall, whose balls depend on it, n training clips too. Fewer than 8 a
+    side say nothing about a distribution: the list is then empty.
     """
     rng = np.random.default_rng(seed)
     n = min(len(samples), len(real_test))
+    if min(n, len(real_train)) < FEWEST:
+        return []
 
     def draw(features: np.ndarray, n: int) -> np.ndarray:
         return features[np.sort(rng.permutation(len(features))[:n])]

@@ -37,13 +37,17 @@ def quantise(media: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
 
 
 def pixels(size: int = 8) -> Features:
-    """Box-averaged grey pixels of every frame, `size` x `size`, in [0, 1]: crude, but motion counts."""
+    """Grey pixels of every frame, averaged over `size` x `size` boxes, in [0, 1]: crude, but motion counts.
+
+    Boxes differ by a pixel where `size` does not divide the frame; a frame smaller than that keeps its own pixels.
+    """
 
     def function(clips: np.ndarray) -> np.ndarray:
-        b, t, h, w, _ = clips.shape
-        if h % size or w % size:
-            raise ValueError(f"{h}x{w} clips do not divide into {size}x{size} boxes")
-        boxes = clips.reshape(b, t, size, h // size, size, w // size, -1)
-        return (boxes.mean((3, 5, 6), dtype=np.float32) / 255).reshape(b, -1)
+        grey = clips.mean(-1, dtype=np.float32) / 255
+        for axis, length in ((2, clips.shape[2]), (3, clips.shape[3])):
+            edges = np.arange(min(size, length)) * length // min(size, length)
+            widths = np.diff(edges, append=length).reshape(-1, *[1] * (3 - axis))
+            grey = np.add.reduceat(grey, edges, axis) / widths
+        return grey.reshape(len(clips), -1).astype(np.float32)
 
     return Features(f"pixels {size}x{size}", function)

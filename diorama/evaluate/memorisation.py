@@ -47,7 +47,7 @@ def memorisation(
     """Compare every sample, and every held-back clip, with all training clips.
 
     Samples should be made for the prompts of the held-back clips (a one lies nearer to its kind than an eight), which
-    should number several hundred: with m of them, the share that fresh clips score has a standard deviation of 0.1 / √m.
+    should number several hundred: with m, the share that fresh clips score has a standard deviation of 0.1 / √m.
     """
     if not samples.shape[1:] == train.shape[1:] == held_back.shape[1:]:
         raise ValueError(f"clips differ in shape: {samples.shape}, {train.shape}, {held_back.shape}")
