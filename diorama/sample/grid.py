@@ -10,7 +10,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import expit, ndtri
+from scipy.special import expit, ndtr, ndtri
 
 from diorama.process.density import shifted
 from diorama.process.gaussian import Process
@@ -42,15 +42,20 @@ class Shifted:
 
 @dataclass(frozen=True)
 class LogitNormal:
-    """Quantiles of the logit-normal density, then shifted: the steps lie where training looked most."""
+    """Quantiles of the logit-normal density, then shifted: the steps lie where training looked most.
+
+    The normal is cut at two standard deviations and the times stretched to reach 1 and 0. Uncut, the end steps shrink
+    so slowly with the number of steps that no solver reaches its order (measured: slope 0.7 for Heun, not 2).
+    """
 
     mean: float = 0.0
     std: float = 1.0
     shift: float = 1.0
 
     def __call__(self, process: Process, steps: int) -> np.ndarray:
-        u = np.linspace(1.0, 0.0, steps + 1)
-        return shifted(expit(self.mean + self.std * ndtri(u)), self.shift)
+        u = np.linspace(ndtr(2.0), ndtr(-2.0), steps + 1)
+        tau = expit(self.mean + self.std * ndtri(u))
+        return shifted((tau - tau[-1]) / (tau[0] - tau[-1]), self.shift)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ def classifier_free(
 ) -> Denoiser:
     """Classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598): null + scale (conditional - null), on the pair.
 
-    `null` is the conditions that say nothing: the structure of the conditions, leaves broadcastable to theirs.
+    `null` is the conditions that say nothing: the structure of the conditions, its leaves (1, ...) for all examples or
+    (b, ...); only the first, with a single scale, lets guidances be nested (the inner one sees 2b examples).
     `scale` is a number or (b,); 1 changes nothing, exactly. `interval` (low, high] in tau is where it guides
     (Kynkäänniemi et al. 2024, 2404.07724); a step with no frame inside costs the conditional evaluation alone. Both
     evaluations are one call of twice the batch.
