@@ -11,6 +11,7 @@ from diorama.core.array import Array, Float, Int, Key, UInt32
 from diorama.core.errors import UserError
 from diorama.core.module import Module, Policy, paths
 from diorama.train import ema
+from diorama.train.optimizer import AdamW, Optimizer
 from diorama.train.rate import Constant, Decay
 
 M = TypeVar("M")
@@ -46,7 +47,7 @@ class Train:
     Args:
         examples: when to end. A finished run with more examples asked for goes on.
         learning_rate, warmup, decay: `learning_rate` times a linear rise over `warmup` examples times `decay`.
-        betas, weight_decay: AdamW's; the decay is for every parameter and scaled by the learning rate.
+        optimizer: the direction of each step.
         clip_norm: largest norm of the whole gradient; None for no limit.
         ema_std: relative widths of the averages that are kept (`train.ema`).
         accumulate: parts that each batch is computed in, one after the other, to save memory; the result is the same.
@@ -60,8 +61,7 @@ class Train:
     learning_rate: float = 1e-3
     warmup: int = 0
     decay: Decay = field(default_factory=Constant)
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.0
+    optimizer: Optimizer = field(default_factory=AdamW)
     clip_norm: float | None = 1.0
     ema_std: tuple[float, ...] = (0.05,)
     accumulate: int = 1
@@ -88,11 +88,6 @@ class Train:
         rise = jnp.minimum(1, examples / self.warmup) if self.warmup else 1.0
         return self.learning_rate * rise * self.decay(examples, self.examples)
 
-    def optimizer(self) -> optax.GradientTransformation:
-        """AdamW without its learning rate, which the step multiplies in."""
-        adam = optax.scale_by_adam(*self.betas)
-        return optax.chain(adam, optax.add_decayed_weights(self.weight_decay)) if self.weight_decay else adam
-
 
 class State(Module, Generic[M]):
     """A run at one moment; all of it is checkpointed.
@@ -113,7 +108,7 @@ class State(Module, Generic[M]):
         zero = jnp.zeros((), jnp.uint32)
         trained, _ = split(model)
         averages = tuple(jax.tree.map(jnp.copy, model) for _ in config.ema_std)
-        return State(zero, zero, model, config.optimizer().init(trained), averages)
+        return State(zero, zero, model, config.optimizer.transform().init(trained), averages)
 
 
 class Tally(Module):

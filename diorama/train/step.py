@@ -1,4 +1,4 @@
-"""One optimiser step: loss, gradient, clipping, AdamW, averages; compiled once for each shape of batch."""
+"""One optimiser step: loss, gradient, clipping, direction, averages; compiled once for each shape of batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -45,7 +45,7 @@ def make_step(config: Train, objective: Objective, shardings: State, seed: int, 
 
         examples = state.examples + n
         rate = config.rate(state.examples.astype(jnp.float32) + n / 2)  # at the middle of this batch
-        updates, optimizer = config.optimizer().update(gradient, state.optimizer, trained)
+        updates, optimizer = config.optimizer.transform().update(gradient, state.optimizer, trained)
         trained = optax.apply_updates(trained, jax.tree.map(lambda u: -rate * u, updates))
         model = join(trained, rest)
         share = n / examples.astype(jnp.float32)

@@ -8,7 +8,7 @@ import pytest
 
 from diorama.core import Layout, Policy, UserError
 from diorama.core.random import stream
-from diorama.train import Constant, Cosine, InverseSquareRoot, Loss, Train
+from diorama.train import AdamW, Constant, Cosine, InverseSquareRoot, Loss, Train
 from diorama.train.state import State, Tally, fault_names, join, split
 from diorama.train.step import make_step, metric_names
 from tests.train.toy import OBJECTIVE, Net, data, example
@@ -30,11 +30,11 @@ def several(count, **kwargs):
 
 
 def test_step_is_adamw_of_the_clipped_gradient():
-    config = Train(examples=1000, learning_rate=0.01, weight_decay=0.1, clip_norm=0.05, ema_std=())
+    config = Train(examples=1000, learning_rate=0.01, optimizer=AdamW(weight_decay=0.1), clip_norm=0.05, ema_std=())
     batches = several(5)
     state, _ = run(config, batches)
 
-    optimizer = optax.chain(optax.clip_by_global_norm(0.05), optax.adamw(0.01, *config.betas, weight_decay=0.1))
+    optimizer = optax.chain(optax.clip_by_global_norm(0.05), optax.adamw(0.01, *AdamW().betas, weight_decay=0.1))
     model = Net.init(stream(0, "init"))
     trained, rest = split(model)
     memory = optimizer.init(trained)
