@@ -5,12 +5,13 @@ Hardware:  two CPU cores, 8 minutes.
 """
 
 from diorama.codec import ConvCodecConfig
+from diorama.core import override
 from diorama.diffusion import DenoiserConfig, Denoising
 from diorama.net import TextConfig, UNetConfig
 from diorama.process.density import LogitNormal
 from diorama.run import Bucket, CodecStage, DenoiserStage, Evaluation, Run, Sampling
 from diorama.sample import Heun
-from diorama.train import Cosine, Train
+from diorama.train import Cosine, Muon, Train
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -23,8 +24,8 @@ def recipe() -> Run:
             codec=ConvCodecConfig(spatial=4, temporal=4, channels=4, widths=(32, 64)),
             buckets=(Bucket(frames=9, batch=16),),
             train=Train(
-                examples=9_600, learning_rate=2e-3, warmup=800, decay=Cosine(), ema_std=(0.05,),
-                checkpoint_every=3_200, log_every=800, preview_every=4_800,
+                examples=6_400, optimizer=Muon(), learning_rate=4e-3, warmup=640, decay=Cosine(),
+                checkpoint_every=1_600, log_every=640, preview_every=3_200,
             ),
         ),
         denoiser=DenoiserStage(
@@ -32,12 +33,24 @@ def recipe() -> Run:
                 net=UNetConfig(widths=(64, 128)), conditions={"text": TextConfig(vocabulary=512, length=12)}
             ),
             objective=Denoising(density=LogitNormal(mean=0.0, std=1.0)),
-            buckets=(Bucket(frames=9, batch=32, weight=3.0), Bucket(frames=1, batch=64, weight=1.0)),
+            buckets=(Bucket(frames=9, batch=16, weight=3.0), Bucket(frames=1, batch=16, weight=1.0)),
             train=Train(
-                examples=100_000, learning_rate=2e-3, warmup=3_200, decay=Cosine(), ema_std=(0.05,),
-                checkpoint_every=20_000, log_every=2_000, preview_every=50_000,
+                examples=64_000, optimizer=Muon(), learning_rate=5e-3, warmup=1_600, decay=Cosine(),
+                checkpoint_every=8_000, log_every=1_600, preview_every=32_000,
             ),
         ),
-        sampling=Sampling(solver=Heun(), steps=16, guidance=2.0, batch=64),
-        evaluation=Evaluation(samples=352, labels="digits", names=WORDS, motion="directions"),
+        sampling=Sampling(solver=Heun(), steps=12, guidance=2.0, batch=64),
+        evaluation=Evaluation(samples=384, labels="digits", names=WORDS, motion="directions"),
+    )  # fmt: skip
+
+
+def quick() -> Run:
+    """The same in 90 seconds, for a first look: less of everything."""
+    return override(
+        recipe(),
+        [
+            "codec.train.examples=2400", "codec.train.checkpoint_every=800", "codec.train.preview_every=0",
+            "denoiser.train.examples=6400", "denoiser.train.checkpoint_every=3200", "denoiser.train.preview_every=0",
+            "sampling.steps=6", "evaluation.samples=64", "evaluation.classifier_steps=300",
+        ],
     )  # fmt: skip

@@ -19,11 +19,15 @@ def contact_sheet(
     columns: int | None = None,
     captions: Sequence[str] | None = None,
     frames: int = 1,
+    smallest: int = 1,
 ) -> np.ndarray:
     """Clips (t, h, w, 3) uint8, of any sizes, side by side -> (H, W, 3) uint8; written to `path` as PNG if given.
 
     `frames` of each clip are shown in a row, evenly spaced in time. A caption stands below each clip, cut to its width.
+    Clips with a side under `smallest` pixels are enlarged by a whole factor, pixels kept square.
     """
+    times = [math.ceil(smallest / min(clip.shape[1:3])) for clip in clips]
+    clips = [clip.repeat(k, axis=1).repeat(k, axis=2) for clip, k in zip(clips, times, strict=True)]
     strips = [np.concatenate(list(clip[_spaced(len(clip), frames)]), axis=1)[None] for clip in clips]
     sheet = grid(strips, columns, captions)[0]
     if path is not None:

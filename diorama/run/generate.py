@@ -22,6 +22,8 @@ from diorama.run.run import Bucket, Run, Sampling
 from diorama.run.train import conditions, to_uint8
 from diorama.sample import classifier_free, plan, sample
 
+SEEN = 96  # pixels a side that a picture should have on a contact sheet
+
 
 @dataclass(frozen=True)
 class Generator:
@@ -130,7 +132,7 @@ def write_samples(
             write_gif(stem.with_suffix(".gif"), clip, rate)
         lines.append(json.dumps({"id": int(number), "prompt": prompt, **about}))
     sheet = where / "sheet.png"
-    contact_sheet(list(media), sheet, captions=prompts)
+    contact_sheet(list(media), sheet, captions=prompts, frames=min(5, media.shape[1]), smallest=SEEN)
     write_text(where / "samples.jsonl", "\n".join(lines) + "\n")
     return sheet
 

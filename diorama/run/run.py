@@ -108,7 +108,7 @@ class Evaluation:
     labels: str | None = "label"
     names: tuple[str, ...] = ()
     motion: str | None = None
-    classifier_steps: int = 400
+    classifier_steps: int = 1800
 
 
 @dataclass(frozen=True)

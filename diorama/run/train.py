@@ -99,7 +99,7 @@ def train_codec(run: Run, catalogue: Catalogue, folder: Folder) -> None:
         _, t, h, w, _ = look.shape
         again = decode(codec, encode(codec, look / np.float32(127.5) - 1))[:, :t, :h, :w]
         pairs = [np.concatenate(pair, axis=1) for pair in zip(look, to_uint8(again), strict=True)]
-        contact_sheet(pairs, where / f"{examples:09d}.png", columns=8)
+        contact_sheet(pairs, where / f"{examples:09d}.png", columns=8, smallest=64)
 
     batches = loader(
         [(s, b.batch, b.weight) for b, s in found], seed=run.seed, host=jax.process_index(), hosts=jax.process_count()
@@ -206,7 +206,14 @@ def _preview(run: Run, catalogue: Catalogue, folder: Folder) -> Preview:
     def preview(model: object, examples: int, where: Path) -> None:
         generator = Generator(run, folder, folder.codec(), model)  # type: ignore[arg-type]
         media = generator.draw(captions, labels, ids=np.arange(len(captions)), bucket=bucket)
-        contact_sheet(list(media), where / f"{examples:09d}.png", columns=8, captions=captions)
+        contact_sheet(
+            list(media),
+            where / f"{examples:09d}.png",
+            columns=4,
+            captions=captions,
+            frames=min(4, media.shape[1]),
+            smallest=64,
+        )
 
     return preview
 
