@@ -13,7 +13,7 @@ from diorama.codec import ConvCodecConfig
 from diorama.diffusion import DenoiserConfig
 from diorama.net import LabelConfig, UNetConfig
 from diorama.run import Bucket, CodecStage, DenoiserStage, Evaluation, Run, Sampling
-from diorama.train import Cosine, Train
+from diorama.train import Cosine, Muon, Train
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -26,7 +26,7 @@ def recipe() -> Run:
             codec=ConvCodecConfig(spatial=2, temporal=1, channels=6, widths=(64,)),
             buckets=(Bucket(batch=32),),
             train=Train(
-                examples=40_000, learning_rate=2e-3, warmup=3_200, decay=Cosine(),
+                examples=40_000, optimizer=Muon(), learning_rate=4e-3, warmup=3_200, decay=Cosine(),
                 checkpoint_every=10_000, log_every=1_600, preview_every=20_000,
             ),
         ),
@@ -36,7 +36,7 @@ def recipe() -> Run:
             ),
             buckets=(Bucket(batch=32),),
             train=Train(
-                examples=160_000, learning_rate=1e-3, warmup=6_400, decay=Cosine(),
+                examples=160_000, optimizer=Muon(), learning_rate=4e-3, warmup=6_400, decay=Cosine(),
                 checkpoint_every=20_000, log_every=3_200, preview_every=40_000,
             ),
         ),

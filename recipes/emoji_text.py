@@ -2,7 +2,7 @@
 
 Command:   diorama curate noto_emoji_128px.parquet --out emoji && diorama train emoji_text --data emoji
            diorama sample runs/emoji_text --prompt "clock face three oclock" --count 8
-Hardware:  two CPU cores, about 15 minutes.
+Hardware:  two CPU cores, about 20 minutes.
 Score:     see docs/log.md
 
 Data: googlefonts/noto-emoji (Apache-2.0), 1,198 pictures with their Unicode names. So few pictures are learned by
@@ -13,7 +13,7 @@ from diorama.codec import ConvCodecConfig
 from diorama.diffusion import DenoiserConfig
 from diorama.net import TextConfig, UNetConfig
 from diorama.run import Bucket, CodecStage, DenoiserStage, Evaluation, Run, Sampling
-from diorama.train import Cosine, Train
+from diorama.train import Cosine, Muon, Train
 
 
 def recipe() -> Run:
@@ -24,7 +24,7 @@ def recipe() -> Run:
             codec=ConvCodecConfig(spatial=4, temporal=1, channels=8, widths=(32, 64)),
             buckets=(Bucket(height=64, width=64, batch=32),),
             train=Train(
-                examples=40_000, learning_rate=2e-3, warmup=3_200, decay=Cosine(),
+                examples=40_000, optimizer=Muon(), learning_rate=4e-3, warmup=3_200, decay=Cosine(),
                 checkpoint_every=10_000, log_every=1_600, preview_every=20_000,
             ),
         ),
@@ -34,7 +34,7 @@ def recipe() -> Run:
             ),
             buckets=(Bucket(height=64, width=64, batch=32),),
             train=Train(
-                examples=120_000, learning_rate=1e-3, warmup=3_200, decay=Cosine(),
+                examples=120_000, optimizer=Muon(), learning_rate=4e-3, warmup=3_200, decay=Cosine(),
                 checkpoint_every=20_000, log_every=1_600, preview_every=40_000,
             ),
         ),

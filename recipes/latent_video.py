@@ -14,7 +14,7 @@ from diorama.codec import ConvCodecConfig
 from diorama.diffusion import DenoiserConfig, Denoising
 from diorama.net import TextConfig, UNetConfig
 from diorama.run import Bucket, CodecStage, DenoiserStage, Evaluation, Run, Sampling
-from diorama.train import Cosine, Train
+from diorama.train import Cosine, Muon, Train
 
 VIDEO = Bucket(frames=9, height=64, width=64, batch=16, stride=2, hop=16)
 STILL = Bucket(frames=1, height=64, width=64, batch=32, kind="any")
@@ -28,7 +28,7 @@ def recipe() -> Run:
             codec=ConvCodecConfig(spatial=4, temporal=4, channels=8, widths=(32, 64)),
             buckets=(VIDEO, STILL),
             train=Train(
-                examples=16_000, learning_rate=2e-3, warmup=1_600, decay=Cosine(),
+                examples=16_000, optimizer=Muon(), learning_rate=4e-3, warmup=1_600, decay=Cosine(),
                 checkpoint_every=4_000, log_every=800, preview_every=8_000,
             ),
         ),
@@ -39,7 +39,7 @@ def recipe() -> Run:
             objective=Denoising(independent=0.25),
             buckets=(VIDEO, STILL),
             train=Train(
-                examples=60_000, learning_rate=1e-3, warmup=3_200, decay=Cosine(),
+                examples=60_000, optimizer=Muon(), learning_rate=4e-3, warmup=3_200, decay=Cosine(),
                 checkpoint_every=8_000, log_every=1_600, preview_every=20_000,
             ),
         ),

@@ -13,7 +13,7 @@ from diorama.codec import ConvCodecConfig
 from diorama.diffusion import DenoiserConfig, Denoising
 from diorama.net import LabelConfig, TextConfig, UNetConfig
 from diorama.run import Bucket, CodecStage, DenoiserStage, Evaluation, Run, Sampling
-from diorama.train import Cosine, Train
+from diorama.train import Cosine, Muon, Train
 
 CLIP = Bucket(frames=9, height=64, width=64, batch=16, stride=2, hop=2)
 ACTIONS = ("one hand", "both hands", "running", "jumping jacks", "bending")  # the strips number them so; none runs
@@ -27,8 +27,8 @@ def recipe() -> Run:
             codec=ConvCodecConfig(spatial=4, temporal=4, channels=4, widths=(32, 64)),
             buckets=(CLIP,),
             train=Train(
-                examples=9_600, learning_rate=2e-3, warmup=1_600, decay=Cosine(),
-                checkpoint_every=3_200, log_every=800, preview_every=4_800,
+                examples=6_400, optimizer=Muon(), learning_rate=4e-3, warmup=640, decay=Cosine(),
+                checkpoint_every=1_600, log_every=640, preview_every=3_200,
             ),
         ),
         denoiser=DenoiserStage(
@@ -39,7 +39,7 @@ def recipe() -> Run:
             objective=Denoising(independent=0.25),
             buckets=(CLIP,),
             train=Train(
-                examples=40_000, learning_rate=1e-3, warmup=3_200, decay=Cosine(),
+                examples=40_000, optimizer=Muon(), learning_rate=4e-3, warmup=3_200, decay=Cosine(),
                 checkpoint_every=8_000, log_every=1_600, preview_every=16_000,
             ),
         ),

@@ -9,6 +9,8 @@ import typer
 from diorama.cli import recipes
 from diorama.cli.console import command, say, stoppable
 
+QUICK = (800, 200)  # videos and stills that --quick writes, instead of the 3200 and 800 of `write_digits`
+
 
 def demo(
     out: Annotated[
@@ -40,7 +42,7 @@ def demo(
     path = out or Path("runs") / ("demo_quick" if quick else "demo")
     run = recipes.resolve("digits", settings or [], function="quick" if quick else "recipe")
     with stoppable():
-        media = write_digits(path / "media", *((800, 200) if quick else ()))
+        media = write_digits(path / "media", *(QUICK if quick else ()))
         say(f"{path / 'catalogue'}: {curate([media], path / 'catalogue')}")
         folder = train_run(run, Catalogue(path / "catalogue"), path)
         scores = evaluate_run(folder)
