@@ -14,6 +14,7 @@ from diorama.diffusion import Denoiser
 from diorama.net import null
 from diorama.run import Bucket
 from diorama.sample import Euler, classifier_free, grid, plan, sample
+from diorama.train import Train
 from diorama.train.state import State, Tally, fault_names
 from diorama.train.step import Batch, make_step, metric_names
 from recipes.digits import recipe
@@ -54,9 +55,9 @@ class Demo:
         """One batch on the device."""
         return Layout().put(self.columns(bucket, bucket.batch))
 
-    def step(self, bucket: Bucket) -> Callable[[], None]:
+    def step(self, bucket: Bucket, config: Train) -> Callable[[], None]:
         """One training step as the loop compiles it, on data that lie on the device; waits until it is done."""
-        config, objective, layout = self.stage.train, self.stage.objective, Layout()
+        objective, layout = self.stage.objective, Layout()
         born = partial(State.init, config=config)
         shardings = layout.shardings(jax.eval_shape(born, self.model))
         state, batch = jax.jit(born, out_shardings=shardings)(self.model), self.batch(bucket)

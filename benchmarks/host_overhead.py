@@ -33,7 +33,7 @@ def main() -> None:
     options = parser.parse_args()
     demo = Demo()
     bucket = max(demo.stage.buckets, key=lambda b: b.frames)
-    bare, a_turn = demo.step(bucket), options.steps * bucket.batch
+    bare, a_turn = demo.step(bucket, demo.stage.train), options.steps * bucket.batch
     bare()
     loop, alone = [], []
     last: Clocks | None = None

@@ -22,7 +22,7 @@ from diorama.net.attention import grid_positions
 from diorama.process import RectifiedFlow
 from diorama.process.density import LogitNormal
 from diorama.process.weighting import Velocity
-from diorama.train import Train
+from diorama.train import AdamW, Train
 from diorama.train.ema import gamma_of
 
 EPSILON = 1e-6
@@ -151,8 +151,7 @@ class UNet(nn.Module):
         super().__init__()
         widths, depth = config.widths, config.depth
         above = (widths[0], *widths[:-1])
-        self.patch = config.patch
-        self.enter = SpatialConv(config.patch**2 * channels + 3, widths[0])
+        self.enter = SpatialConv(channels + 3, widths[0])
         self.level, self.context = NoiseLevel(config.width), nn.Linear(config.width, config.width)
         self.down = nn.ModuleList(
             nn.ModuleList(Block(a if i == 0 else w, w, config) for i in range(depth))
@@ -163,11 +162,10 @@ class UNet(nn.Module):
             nn.ModuleList(Block(2 * w, a if i == depth - 1 else w, config) for i in range(depth))
             for a, w in reversed(list(zip(above, widths, strict=True)))
         )
-        self.norm, self.leave = Norm(widths[0]), SpatialConv(widths[0], config.patch**2 * channels)
+        self.norm, self.leave = Norm(widths[0]), SpatialConv(widths[0], channels)
 
     def forward(self, x: Tensor, level: Tensor, mean: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         embedding = F.silu(self.level(level) + self.context(mean)[:, None])
-        x = space_to_depth(x, self.patch)
         x = self.enter(torch.cat([x, coordinates(x)], -1))
         skips = []
         for i, blocks in enumerate(self.down):
@@ -182,7 +180,7 @@ class UNet(nn.Module):
                 x = block(torch.cat([x, skips.pop()], -1), embedding)
             if i < len(self.up) - 1:
                 x = _each_frame(x, lambda y: F.interpolate(y, scale_factor=2, mode="nearest"))
-        return depth_to_space(self.leave(F.silu(self.norm(x))), self.patch)
+        return self.leave(F.silu(self.norm(x)))
 
 
 class TextBlock(nn.Module):
@@ -273,18 +271,16 @@ class Trainer:
     """The training step of `diorama.train.step`: draw, loss, backward, clip, AdamW, average."""
 
     def __init__(self, model: Denoiser, config: Train, objective: Denoising, dropout: float, compiled: bool):
-        density = objective.density
-        if (
-            not (isinstance(density, LogitNormal) and density.shift == 1 and isinstance(objective.weighting, Velocity))
-            or objective.independent
-        ):
+        density, adam = objective.density, config.optimizer
+        plain = isinstance(density, LogitNormal) and density.shift == 1 and objective.independent == 0
+        if not (plain and isinstance(objective.weighting, Velocity) and isinstance(adam, AdamW)):
             raise NotImplementedError("only the demo's objective is written here")
         self.config, self.density, self.dropout, self.examples = config, density, dropout, 0
         self.loss: Loss = torch.compile(model.loss) if compiled else model.loss
         self.parameters = list(model.parameters())
         self.averages = [[p.detach().clone() for p in self.parameters] for _ in config.ema_std]
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=0.0, betas=config.betas, weight_decay=config.weight_decay, fused=True
+            self.parameters, lr=0.0, betas=adam.betas, weight_decay=adam.weight_decay, fused=True
         )
 
     def step(self, x0: Tensor, ids: Tensor) -> Tensor:
@@ -343,16 +339,6 @@ def coordinates(x: Tensor) -> Tensor:
     b, t, h, w, _ = x.shape
     axes = torch.arange(t) / 8.0, torch.linspace(-1, 1, h), torch.linspace(-1, 1, w)
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).expand(b, t, h, w, 3)
-
-
-def space_to_depth(x: Tensor, size: int) -> Tensor:
-    x = x.unflatten(3, (-1, size)).unflatten(2, (-1, size))
-    return x.permute(0, 1, 2, 4, 3, 5, 6).flatten(4)
-
-
-def depth_to_space(x: Tensor, size: int) -> Tensor:
-    x = x.unflatten(4, (size, size, -1)).permute(0, 1, 2, 4, 3, 5, 6)
-    return x.flatten(4, 5).flatten(2, 3)
 
 
 def _each_frame(x: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor:

@@ -15,6 +15,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -31,6 +32,7 @@ from diorama.core.module import paths
 from diorama.core.random import normal, stream
 from diorama.net.condition import Signal
 from diorama.run import Bucket
+from diorama.train import AdamW
 
 Call = Callable[[], Any]
 OURS, STEPS = "diorama", 20
@@ -82,12 +84,12 @@ class Pair:
         return {"output": float(output), "loss": loss_difference, "gradient": gradients, "samples": samples}
 
     def steps(self, kinds: dict[str, bool]) -> dict[str, Call]:
-        """One training step."""
+        """One training step; by AdamW on both sides, which PyTorch has fused."""
         stage = self.demo.stage
-        dropout = stage.denoiser.conditions[self._signal].dropout
-        calls: dict[str, Call] = {OURS: self.demo.step(self.bucket)}
+        config, dropout = replace(stage.train, optimizer=AdamW()), stage.denoiser.conditions[self._signal].dropout
+        calls: dict[str, Call] = {OURS: self.demo.step(self.bucket, config)}
         for name, compiled in kinds.items():
-            trainer = Trainer(self.theirs(), stage.train, stage.objective, dropout, compiled)
+            trainer = Trainer(self.theirs(), config, stage.objective, dropout, compiled)
             calls[name] = partial(trainer.step, self.x0, self.ids)
         return calls
 
