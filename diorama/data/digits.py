@@ -60,12 +60,11 @@ class _Piece:
 
 
 def _paths(rng: np.random.Generator, sizes: np.ndarray, directions: np.ndarray, frames: int) -> np.ndarray:
-    """Straight paths that stay in the picture. `sizes` (n, d) and `directions` (n, d) -> corners (n, d, frames, 2)."""
-    speed = rng.uniform(1.0, 1.6, directions.shape)  # pixels a frame
-    way = _STEPS[directions] * (speed * (frames - 1))[..., None]
+    """Straight paths on whole pixels. `sizes` (n, d), `directions` (n, d) -> corners (n, d, frames, 2), all inside."""
+    way = _STEPS[directions] * (frames - 1)  # a pixel a frame
     low = np.maximum(0, -way)
     high = SIZE - sizes[..., None] - np.maximum(0, way)
-    start = low + rng.uniform(size=low.shape) * (high - low)
+    start = rng.integers(low.astype(int), high.astype(int) + 1)
     return start[..., None, :] + way[..., None, :] * np.linspace(0, 1, frames)[:, None]
 
 
@@ -85,7 +84,7 @@ def _plan(rng: np.random.Generator, scans: np.ndarray, labels: np.ndarray, split
     if count == 2:  # another digit, so that the caption tells them apart
         images.append(int(rng.choice(scans[labels[scans] != labels[first]])))
     draws = _DRAWS if count == 2 else 1
-    sizes = rng.uniform(14.0, 16.0, (draws, count)) - (count - 1)  # two need room to pass each other
+    sizes = np.full((draws, count), 16 if count == 1 else 14)  # two need room to pass each other
     directions = np.broadcast_to(rng.integers(0, len(DIRECTIONS), count), (draws, count))
     corners = _paths(rng, sizes, directions, frames)
     # The first draw that keeps two digits apart, else the least bad.

@@ -30,7 +30,7 @@ class AdamW:
 class Muon:
     """Momentum with orthogonalised matrices (Jordan et al. 2024), at the step size of Adam (arXiv 2502.16982).
 
-    Every direction of a weight matrix moves alike, which learns in a third of the examples on small nets (docs/log.md).
+    Every direction of a weight matrix moves alike; small nets learn from fewer examples with it (docs/log.md).
     Convolutions are matrices from patch to output; stacked blocks and the taps of a temporal convolution are one
     matrix each. Vectors and matrices with a side under `smallest` get Adam's direction.
 
