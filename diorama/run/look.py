@@ -40,17 +40,17 @@ from diorama.sample import classifier_free, plan, sample
 
 FORMAT = 1  # of look.npz: another number means looking again
 CLIPS = 32  # held-back clips, and training clips, that are measured
-SHOWN = 10  # of them, beside their reconstructions
+SHOWN = 8  # of them, beside their reconstructions
 SHEET = 24  # clips in a contact sheet
 STRATA = 16  # noise times at which the loss is measured
 PROMPTS = 6  # rows of the grid of samples
-DRAWN = 24  # samples at the run's own guidance
-NEIGHBOURS = 6  # samples nearest to a training clip
+DRAWN = PROMPTS + 16  # samples at the run's own guidance
+NEIGHBOURS = 8  # samples nearest to a training clip
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen: `about` (counts, settings, captions) and `arrays` (clips uint8 (n, t, h, w, 3), curves) by name."""
+    """What was seen: counts, settings and captions in `about`; clips uint8 (n, t, h, w, 3) and curves in `arrays`."""
 
     about: dict[str, Any]
     arrays: dict[str, np.ndarray]
@@ -77,9 +77,11 @@ def look(folder: Folder) -> Look:
 def _inputs(folder: Folder) -> dict[str, Any]:
     """What a look depends on, by content."""
     files = [folder.config, *sorted(folder.path.glob("*.safetensors"))]
-    files += sorted(path for path in folder.scores.parent.glob("*.npz") if path.name != "look.npz")  # samples by bucket, and their neighbours
+    files += sorted(
+        path for path in folder.scores.parent.glob("*.npz") if path.name != "look.npz"
+    )  # samples by bucket, and their neighbours
     return {"format": FORMAT, "catalogue": folder.manifest.read_text().splitlines()[1]} | {
-        path.name: _hash(path) for path in files
+        path.name: _hash(path) for path in sorted(files)
     }
 
 
@@ -95,12 +97,12 @@ def _look(folder: Folder, inputs: dict[str, Any]) -> Look:
     held, train = clips(catalogue, bucket, "test"), found[bucket]
     held_back, held = held is not None, held or train
 
-    sheets = {f"train{i}": _media(s, SHEET if b == bucket else SHEET // 2) for i, (b, s) in enumerate(found.items())}
-    captions = [_names(s, range(len(sheets[f"train{i}"]))) for i, s in enumerate(found.values())]
+    sheets = {f"train{i}": _media(s, SHEET if b == bucket else SHEET // 3) for i, (b, s) in enumerate(found.items())}
+    captions = {str(b): _names(s, range(len(sheets[f"train{i}"]))) for i, (b, s) in enumerate(found.items())}
     seen, pictures = _reconstructions(codec, bucket, held, train)
     about = {
         "inputs": inputs,
-        "bucket": {"frames": bucket.frames, "height": bucket.height, "width": bucket.width},
+        "bucket": str(bucket),
         "data": _data(catalogue) | {"captions": captions},
         "held_back": held_back,
         "machine": machine(),
@@ -303,8 +305,9 @@ def _distinct(run: Run, source: ClipSource, n: int) -> np.ndarray:
 
 
 def _evaluated(folder: Folder, found: dict[Bucket, ClipSource]) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """Of each bucket that `diorama evaluate` drew samples of: the first, and those nearest to a training clip beside it."""
-    about, arrays = [], {}
+    """Of the buckets that `diorama evaluate` drew samples of: the first ones, and those nearest to a training clip."""
+    about: list[dict[str, Any]] = []
+    arrays: dict[str, np.ndarray] = {}
     for bucket, train in found.items():
         drawn, near = (folder.path / "evaluation" / f"{name}{bucket}.npz" for name in ("", "neighbours-"))
         if not (drawn.exists() and near.exists()):
@@ -314,9 +317,9 @@ def _evaluated(folder: Folder, found: dict[Bucket, ClipSource]) -> tuple[list[di
             order = np.argsort(distance, kind="stable")[:NEIGHBOURS]
             index, i = neighbours["index"][order].tolist(), len(about)
             about.append({
-                "bucket": str(bucket), "n": len(media), "prompts": prompts[:SHEET], "distance": distance[order].tolist(),
-                "threshold": float(neighbours["threshold"]), "asked": [prompts[j] for j in order],
-                "captions": _names(train, index),
+                "bucket": str(bucket), "n": len(media), "prompts": prompts[:SHEET], "captions": _names(train, index),
+                "distance": distance[order].tolist(), "threshold": float(neighbours["threshold"]),
+                "asked": [prompts[j] for j in order],
             })  # fmt: skip
         arrays |= {f"sampled{i}": media[:SHEET], f"near_sample{i}": media[order],
                    f"near_train{i}": np.stack([train[j]["media"] for j in index])}  # fmt: skip

@@ -2,7 +2,7 @@
 
 import base64
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from diorama.media import scale, write_gif, write_mp4, write_png
 
-LARGEST = 192  # pixels of the shorter side; larger media are scaled down to it
+TILE = 96  # pixels on the page along a clip's height
+LARGEST = 2 * TILE  # pixels kept of a clip's shorter side, for dense screens
 
 
 def uri(suffix: str, kind: str, write: Callable[[Path], None]) -> str:
@@ -21,33 +22,44 @@ def uri(suffix: str, kind: str, write: Callable[[Path], None]) -> str:
         return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def shown(clip: np.ndarray, rate: float, side: int = 96, alt: str = "") -> Markup:
-    """A clip (t, h, w, 3) uint8 as an element about `side` pixels high: a still as PNG, a moving one looping.
+def shown(clip: np.ndarray, rate: float, alt: str = "", tile: int = TILE) -> Markup:
+    """A clip (t, h, w, 3) uint8 as an element about `tile` pixels high: a still as PNG, a moving one looping.
 
-    Small media keep their own pixels, drawn as squares. A moving clip of at most 256 colours is a GIF, which shows
-    those exactly; others are H.264, with each pixel at least 2 x 2 so that colour keeps its resolution.
+    The pixels of small media are drawn as squares. A moving clip of at most 256 colours is a GIF, which shows those
+    exactly; others are H.264, with each small pixel 2 x 2 or more so that colour keeps its resolution.
     """
     t, h, w, _ = clip.shape
     if min(h, w) > LARGEST:
         h, w = h * LARGEST // min(h, w), w * LARGEST // min(h, w)
         clip = scale(clip, h, w)
-    zoom = side / h if h > side else max(1, round(side / h))
-    size = Markup('width="{}" height="{}"').format(round(w * zoom), round(h * zoom))
-    if t == 1:
-        source = uri(".png", "image/png", lambda path: write_png(path, clip[0]))
-    elif len(np.unique(clip.reshape(-1, 3), axis=0)) <= 256:
+    times = round(tile / h) if 2 * h <= tile else 1  # whole squares, or smooth where they would be too large
+    zoom = times if times > 1 else tile / h
+    about = Markup('class="clip{}" width="{}" height="{}"').format(
+        " px" if times > 1 else "", round(w * zoom), round(h * zoom)
+    )
+    if t > 1 and len(np.unique(clip.reshape(-1, 3), axis=0)) > 256:
+        each = max(times, 2 if h <= tile else 1)
+        large = clip.repeat(each, axis=1).repeat(each, axis=2)
+        source = uri(".mp4", "video/mp4", lambda path: write_mp4(path, large, rate))
+        video = '<video {} autoplay loop muted playsinline aria-label="{}" src="{}"></video>'
+        return Markup(video).format(about, alt, source)
+    if t > 1:
         source = uri(".gif", "image/gif", lambda path: write_gif(path, clip, rate))
     else:
-        times = max(2, zoom) if zoom >= 1 else 1
-        large = clip.repeat(int(times), axis=1).repeat(int(times), axis=2)
-        source = uri(".mp4", "video/mp4", lambda path: write_mp4(path, large, rate))
-        return Markup('<video class="px" autoplay loop muted playsinline {} aria-label="{}" src="{}"></video>').format(
-            size, alt, source
-        )
-    return Markup('<img class="px" {} alt="{}" src="{}">').format(size, alt, source)
+        source = uri(".png", "image/png", lambda path: write_png(path, clip[0]))
+    return Markup('<img {} alt="{}" src="{}">').format(about, alt, source)
 
 
-def strip(clip: np.ndarray, side: int = 64, alt: str = "") -> Markup:
-    """The frames of a clip (t, h, w, 3) uint8 side by side in one still, one empty pixel between them."""
-    apart = np.pad(clip, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=128)
-    return shown(np.concatenate(list(apart), axis=1)[None, :, :-1], 1.0, side, alt)
+def joined(clips: Sequence[np.ndarray], axis: int) -> np.ndarray:
+    """Clips (t, h, w, 3) uint8 as one, so that they play together: axis 1 stacks them, axis 2 puts them side by side.
+
+    One grey pixel stands between them.
+    """
+    line = np.take(clips[0], [0], axis=axis) * 0 + 128
+    return np.concatenate([part for clip in clips for part in (line, clip)][1:], axis=axis)
+
+
+def strip(clip: np.ndarray, alt: str = "", tile: int = TILE // 2, frames: int = 9) -> Markup:
+    """Frames of a clip (t, h, w, 3) uint8, evenly spaced, side by side in one still."""
+    picked = np.linspace(0, len(clip) - 1, min(len(clip), frames)).round().astype(int)
+    return shown(joined([clip[i : i + 1] for i in picked], 2), 1.0, alt, tile)

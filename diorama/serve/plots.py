@@ -43,13 +43,14 @@ def _svg(figure: Figure, name: str) -> Markup:
     for stand_in, variable in _VARIABLES.items():
         text = text.replace(stand_in, variable)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"font: ([^;\"]*?)'[^;\"]*", r"font: \1inherit", text)
+    text = re.sub(r"'DejaVu Sans'[^;\"]*", "inherit", text)  # the page's own letters
     label = Markup.escape(name)
     return Markup(text.replace("<svg", f'<svg class="plot" role="img" aria-label="{label}"', 1))
 
 
 def _examples(axis: Axes) -> None:
     axis.set_xlabel("examples seen")
+    axis.set_xlim(left=0)
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}"))
 
@@ -93,27 +94,30 @@ def curves(codec: Sequence[dict[str, Any]], denoiser: Sequence[dict[str, Any]]) 
         return _svg(figure, "Training curves of the codec and the denoiser")
 
 
-def noise(look: dict[str, np.ndarray], held: str) -> Markup:
-    """Loss and error of the clean latents by noise time; `held` names the clips that were kept from training."""
-    tau = look["taus"]
+def noise(look: dict[str, np.ndarray], held_back: bool) -> Markup:
+    """Loss and error of the clean latents by noise time; training clips alone where none were held back."""
+    tau, kinds = look["taus"], [("train", "training clips", SERIES[1]), ("held", "held-back clips", SERIES[0])]
     with matplotlib.rc_context(_STYLE):
-        figure, (left, right) = _panels(2)
+        figure, axes = _panels(2)
+        left, right = axes
         for axis, key in ((left, "loss"), (right, "x0")):
             axis.plot(tau, look[f"{key}_blind"], color=INK, lw=1, ls=(0, (4, 3)), label="knows mean and variance only")
-            axis.plot(tau, look[f"{key}_train"], color=SERIES[1], label="training clips")
-            axis.plot(tau, look[f"{key}_held"], color=SERIES[0], label=held)
-            axis.set(xlim=(0, 1), xlabel="noise time τ   (0 = data, 1 = noise)", ylim=(0, None))
-        low, high = look["loss_held"] - look["spread_held"], look["loss_held"] + look["spread_held"]
-        left.fill_between(tau, low, high, color=SERIES[0], alpha=0.2, lw=0)
+            for kind, label, colour in kinds[: 1 + held_back]:
+                axis.plot(tau, look[f"{key}_{kind}"], color=colour, label=label)
+            axis.set(xlim=(0, 1), xlabel="noise time τ   (0 = data, 1 = noise)", ylim=(0, 1.3 * axis.get_ylim()[1]))
+        kind, _, colour = kinds[held_back]
+        middle, spread = look[f"loss_{kind}"], look[f"spread_{kind}"]
+        left.fill_between(tau, middle - spread, middle + spread, color=colour, alpha=0.2, lw=0)
         behind = left.twinx()
         behind.fill_between(tau, look["density"], color=SERIES[2], alpha=0.16, lw=0, label="how often trained on")
-        behind.set(ylim=(0, 2.2 * float(look["density"].max())), yticks=[])
+        behind.set(ylim=(0, 2.6 * float(look["density"].max())), yticks=[])
         behind.spines[:].set_visible(False)
         left.set(title="Loss, weighted as in training", ylabel="mean over numbers of a latent")
         right.set(title="Error of the clean latents (x0)", ylabel="mean square, latents have variance 1")
         handles = [h for axis in (left, behind) for h in axis.get_legend_handles_labels()[0]]
-        left.legend(handles=handles, fontsize=8)
-        return _svg(figure, "Loss by noise time on held-back and training clips")
+        left.legend(handles=handles, fontsize=8, ncols=2, loc="upper center")
+        right.legend(fontsize=8, loc="upper left")
+        return _svg(figure, "Loss by noise time")
 
 
 def spectra(look: dict[str, np.ndarray]) -> Markup:
@@ -134,7 +138,10 @@ def spectra(look: dict[str, np.ndarray]) -> Markup:
                           ls="-" if key in ("spectrum_data", "spectrum_latents") else (0, (5, 1.5)),
                           marker="o" if len(power) < 12 else None)  # fmt: skip
             axis.set(title=title, ylabel=unit, xlabel="cycles over the shorter side", xscale="log", yscale="log")
-            for one in (axis.xaxis, axis.yaxis):
-                _log_ticks(one)
+            _log_ticks(axis.yaxis)
+            axis.set_xlim(0.9, 1.1 * len(look[lines[0][0]]))
+            axis.xaxis.set_major_locator(LogLocator(base=2))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.legend(fontsize=8)
         return _svg(figure, "Radially averaged power spectra")

@@ -9,14 +9,15 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup
 
 from diorama.codec import PixelCodecConfig
 from diorama.core.files import write_text
-from diorama.evaluate import read_scores
+from diorama.evaluate import Score, read_scores
 from diorama.run import Folder, Run
 from diorama.run.look import Look, look
 from diorama.serve import plots
-from diorama.serve.embed import shown, strip
+from diorama.serve.embed import TILE, joined, shown, strip
 from diorama.train.log import read_log
 
 
@@ -31,14 +32,18 @@ def write_report(folder: Folder) -> Path:
     seen = look(folder)
     run, scores = folder.run(), read_scores(folder.scores) if folder.scores.exists() else []
     logs = {stage: read_log(folder.path / stage) for stage in ("codec", "denoiser")}
+    held_back = seen.about["held_back"]
+    figures = {
+        "curves": plots.curves(logs["codec"], logs["denoiser"]) if logs["denoiser"] else "",
+        "noise": plots.noise(seen.arrays, held_back),
+        "spectra": plots.spectra(seen.arrays),
+    }
     page = _environment().get_template("report.html.j2").render(
-        run=run, name=folder.path.name, about=seen.about, config=folder.config.read_text(), scores=scores,
-        codec_scores=[s for s in scores if re.match(r"codec|JPEG", s.name)],
-        learned=not isinstance(run.codec.codec, PixelCodecConfig), facts=_facts(run, seen, logs),
-        commands=_commands(run, folder, seen), what=_what(run, seen), main_bucket=_bucket(seen), held="held-back clips" if seen.about["held_back"] else "clips",
-        figures={"curves": plots.curves(logs["codec"], logs["denoiser"]), "spectra": plots.spectra(seen.arrays),
-                 "noise": plots.noise(seen.arrays, "held-back clips" if seen.about["held_back"] else "other clips")},
-        **_clips(run, seen),
+        run=run, path=folder.path, about=seen.about, config=folder.config.read_text(), figures=figures,
+        held="held-back clips" if held_back else "training clips (none is held back)",
+        learned=_learned(run), what=_what(run, seen), facts=_facts(run, seen, logs),
+        commands=_commands(run, folder, seen), scores=_grouped(scores),
+        jpeg=_beside_jpeg(_grouped(scores)), **_clips(run, seen),
     )  # fmt: skip
     path = folder.path / "report.html"
     write_text(path, page)
@@ -50,16 +55,16 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("diorama.serve", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters |= {"figure": _figure, "whole": lambda n: f"{n:,}", "kinds": _counted}
+    environment.filters |= {"figure": _figure, "whole": lambda n: f"{n:,}", "kinds": _counted, "shape": _shape}
     return environment
 
 
 def _figure(score: float | None, digits: int = 3) -> str:
-    """A number for a table: few digits, never an exponent that a reader must undo."""
+    """A number for a table, with `digits` digits that count or as many decimals."""
     if score is None or math.isnan(score):
         return "–"
-    size = abs(score)
-    return f"{score:.2e}" if 0 < size < 1e-3 else f"{score:,.{max(0, digits - len(str(int(size))))}f}"
+    whole = len(str(int(abs(score)))) if abs(score) >= 1 else 0
+    return f"{score:.1e}" if 0 < abs(score) < 10**-digits else f"{score:,.{max(0, digits - whole)}f}"
 
 
 def _counted(counts: dict[str, int]) -> str:
@@ -67,40 +72,64 @@ def _counted(counts: dict[str, int]) -> str:
     return ", ".join(f"{n:,} {name}" for name, n in counts.items())
 
 
-def _bucket(seen: Look) -> str:
-    """The shape of the clips that are shown, as buckets are written."""
-    return "x".join(str(seen.about["bucket"][axis]) for axis in ("frames", "height", "width"))
+def _shape(bucket: str) -> str:
+    """A bucket in words: "9x32x32" is "videos of 9 frames, 32 × 32"."""
+    frames, height, width = map(int, bucket.split("x"))
+    return (f"videos of {frames} frames" if frames > 1 else "stills") + f", {height} × {width}"
+
+
+def _grouped(scores: Sequence[Score]) -> list[tuple[str, list[tuple[str, Score]]]]:
+    """Scores by what they were measured on, each with its name alone: a run of several buckets names them in each."""
+    groups: dict[str, list[tuple[str, Score]]] = {}
+    for score in scores:
+        name, _, bucket = score.name.rpartition(", ")
+        one = re.fullmatch(r"\d+x\d+x\d+", bucket)
+        name, group = (name, _shape(bucket)) if one else (score.name, "")
+        groups.setdefault(group, []).append((re.sub(r", (video|still)$", "", name), score))
+    return list(groups.items())
+
+
+def _beside_jpeg(groups: list[tuple[str, list[tuple[str, Score]]]]) -> list[tuple[str, Score, Score]]:
+    """The codec and JPEG at as many bits, with their PSNR and SSIM; empty where no stills were measured."""
+    names = "PSNR (dB)", "SSIM"
+    tables = [table for _, named in groups if (table := dict(named)) and f"JPEG {names[0]}" in table]
+    return [(who, *(table[f"{who} {name}"] for name in names)) for table in tables for who in ("codec", "JPEG")]
 
 
 def _what(run: Run, seen: Look) -> str:
     """One sentence: what the run is and what it learned from."""
-    steered = [name for name in ("text", "label") if name in run.denoiser.denoiser.conditions]
-    kinds = sorted({"image" if b.frames == 1 else "video" for b in run.denoiser.buckets})
-    by = {"text": "steered by text", "label": "steered by class"}
-    size = f"{seen.about['bucket']['height']} × {seen.about['bucket']['width']}"
+    named = {"text": "steered by text", "label": "steered by class"}
+    how = " and ".join(named.get(name, f"steered by {name}") for name in run.denoiser.denoiser.conditions)
+    kinds = sorted({"images" if b.frames == 1 else "videos" for b in run.denoiser.buckets})
+    _, height, width = seen.about["bucket"].split("x")
+    data = seen.about["data"]
     return (
-        f"A generator of {' and '.join(f'{kind}s' for kind in kinds)} of {size} pixels, "
-        f"{' and '.join(by[s] for s in steered) or 'without prompts'}, trained from scratch on the "
-        f"{seen.about['data']['splits'].get('train', 0):,} training clips of “{seen.about['data']['name']}”."
+        f"A generator of {' and '.join(kinds)} of {height} × {width} pixels, {how or 'without prompts'}, "
+        f"trained from scratch on {data['splits'].get('train', 0):,} clips of “{data['name']}”."
     )
+
+
+def _learned(run: Run) -> bool:
+    """Whether the run has a codec of its own."""
+    return not isinstance(run.codec.codec, PixelCodecConfig)
 
 
 def _facts(run: Run, seen: Look, logs: dict[str, list[dict[str, Any]]]) -> list[tuple[str, str, str]]:
     """What stands at the head of the page: name, value, and what is to say about it."""
     about, examples = seen.about, {stage: log[-1]["examples"] if log else 0 for stage, log in logs.items()}
-    machine, times = about["machine"], {stage: _seconds(log) for stage, log in logs.items()}
+    data, machine, times = about["data"], about["machine"], {stage: _seconds(log) for stage, log in logs.items()}
     latents = " × ".join(map(str, about["codec"]["latents"]))
     hardware = ", ".join(f"{n} {name}" for name, n in machine["devices"].items()) or f"{machine['cores']} CPU cores"
     stages = [stage for stage in ("codec", "denoiser") if examples[stage]]
     return [
-        ("Trained on", f"{about['data']['splits'].get('train', 0):,} clips", _counted(about["data"]["kinds"])),
+        ("Trained on", f"{data['splits'].get('train', 0):,} clips", f"of {data['clips']:,}: {_counted(data['kinds'])}"),
         ("Examples seen", f"{sum(examples.values()):,}", ", ".join(f"{s} {examples[s]:,}" for s in stages)),
         ("Training time", _duration(sum(times.values())), ", ".join(f"{s} {_duration(times[s])}" for s in stages)),
         ("Parameters", _millions(sum(about["parameters"].values())),
          ", ".join(f"{s} {_millions(n)}" for s, n in about["parameters"].items() if n)),
-        ("Compression", f"{about['codec']['compression']:.3g}×" if stages[0] == "codec" else "none",
-         f"latents {latents}" if stages[0] == "codec" else "works on pixels"),
-        ("Looked at on", hardware, machine["cpu"]),
+        ("Compression", f"{about['codec']['compression']:.3g}×" if _learned(run) else "none",
+         f"latents {latents}" if _learned(run) else "works on pixels"),
+        ("Pictures made on", hardware, machine["cpu"]),
     ]  # fmt: skip
 
 
@@ -136,25 +165,27 @@ def _clips(run: Run, seen: Look) -> dict[str, Any]:
     """Every picture and clip of the page, as elements."""
     a, about = seen.arrays, seen.about
     rate, prompts = run.sampling.rate, about["samples"]["prompts"]
-    sheets = [
-        [(shown(clip, rate, 72, name), name) for clip, name in zip(a[f"train{i}"], names, strict=True)]
-        for i, names in enumerate(about["data"]["captions"])
-    ]
-    error = np.abs(a["held"].astype(np.int16) - a["again"])
-    codec = [
-        {"original": shown(x, rate, 88), "again": shown(y, rate, 88), "error": shown(_bright(e), rate, 88),
-         "latents": strip(z, 88 // len(z) if len(z) > 1 else 88)}
-        for x, y, e, z in zip(a["held"], a["again"], error, a["colours"], strict=True)
-    ]  # fmt: skip
-    rows = len(a["grid"])
+    error = np.minimum(4 * np.abs(a["held"].astype(np.int16) - a["again"]), 255).astype(np.uint8)
     own = about["samples"]["scales"].index(about["samples"]["own"])
-    grid = [
-        {"prompt": prompt, "cells": [shown(clip, rate, 96, prompt) for clip in row], "strip": strip(row[own], 48, prompt)}
-        for row, prompt in zip(a["grid"], prompts, strict=False)
-    ]
-    drawn = [(shown(clip, rate, 88, p), p) for clip, p in zip(a["drawn"], prompts[rows:], strict=True)]
-    return {"sheets": sheets, "codec_clips": codec, "grid": grid, "drawn": drawn,
-            "evaluated": [_evaluated(a, i, e, rate) for i, e in enumerate(about["evaluated"])]}  # fmt: skip
+
+    def sheet(clips: np.ndarray, names: Sequence[str]) -> list[tuple[Markup, str]]:
+        return [(shown(clip, rate, name), name) for clip, name in zip(clips, names, strict=True)]
+
+    return {
+        "sheets": [(b, sheet(a[f"train{i}"], names)) for i, (b, names) in enumerate(about["data"]["captions"].items())],
+        "codec_clips": [
+            (shown(joined(three, 1), rate, "original, reconstruction, difference", 3 * TILE),
+             strip(latents, "latents", TILE // min(len(latents), 3), frames=3))
+            for *three, latents in zip(a["held"], a["again"], error, a["colours"], strict=True)
+        ],
+        "grid": [
+            (prompt, shown(joined(row, 2), rate, prompt), strip(row[own], prompt))
+            for row, prompt in zip(a["grid"], prompts, strict=False)
+        ],
+        "drawn": sheet(a["drawn"], prompts[len(a["grid"]) :]),
+        "evaluated": [_evaluated(a, i, one, rate) for i, one in enumerate(about["evaluated"])],
+        "tile": TILE * a["grid"].shape[-2] // a["grid"].shape[-3],
+    }  # fmt: skip
 
 
 def _evaluated(arrays: dict[str, np.ndarray], i: int, about: dict[str, Any], rate: float) -> dict[str, Any]:
@@ -162,15 +193,9 @@ def _evaluated(arrays: dict[str, np.ndarray], i: int, about: dict[str, Any], rat
     near = zip(*(arrays[f"{name}{i}"] for name in ("near_sample", "near_train")),
                about["distance"], about["asked"], about["captions"], strict=True)  # fmt: skip
     return about | {
-        "clips": [(shown(c, rate, 72, p), p) for c, p in zip(arrays[f"sampled{i}"], about["prompts"], strict=True)],
+        "clips": [(shown(c, rate, p), p) for c, p in zip(arrays[f"sampled{i}"], about["prompts"], strict=True)],
         "near": [
-            {"sample": shown(x, rate, 88, p), "train": shown(y, rate, 88, q), "distance": d, "asked": p, "caption": q}
-            for x, y, d, p, q in near
+            {"pair": shown(joined(pair, 2), rate, p), "distance": d, "asked": p, "caption": q}
+            for *pair, d, p, q in near
         ],
     }
-
-
-def _bright(error: np.ndarray) -> np.ndarray:
-    """Absolute differences four times brighter."""
-    return np.minimum(4 * error, 255).astype(np.uint8)
-
