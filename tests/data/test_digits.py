@@ -57,7 +57,8 @@ def test_digits_move_as_told_and_stay_inside(folder, rows):
         path = np.stack([(ink * axis).sum((1, 2)) / weight for axis in (y, x)], axis=-1)
         steps = np.diff(path, axis=0)
         along = steps @ np.array(toward[row["directions"][0]])
-        assert np.all(np.abs(along - 1) < 0.15)  # a pixel a frame; strokes thin out at the very edge
+        assert abs(np.median(along) - 1) < 1e-6  # a pixel a frame, on whole pixels
+        assert np.all(np.abs(along - 1) < 0.25)  # but the picture's edge cuts what the cubic adds to a stroke
         assert along.std() < 0.1
         assert np.abs(steps).min(axis=1).max() < 0.1
 
