@@ -179,7 +179,8 @@ def train_denoiser(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     stage, path = run.denoiser, folder.path / "denoiser.safetensors"
     if path.exists():
         return
-    found = [(s, b.batch, b.weight) for b in stage.buckets if (s := latents(run, catalogue, folder, b))]
+    fitting = [bucket for bucket, _ in sources(catalogue, stage.buckets)]
+    found = [(s, b.batch, b.weight) for b in fitting if (s := latents(run, catalogue, folder, b))]
     batches = loader(found, seed=run.seed + 1, host=jax.process_index(), hosts=jax.process_count())
     init = partial(stage.denoiser.init, channels=run.codec.codec.channels)
     train(

@@ -128,7 +128,7 @@ def test_override_takes_the_last_and_an_item_of_a_tuple():
 def test_settings_that_belong_together_are_checked_together():
     config = override(WHOLE, ["net.width=96", "net=Large", "net.levels=(1, 2, 3)"])
     assert config.net == Large(96, (1, 2, 3))
-    with pytest.raises(UserError, match="parts.a.width=96: width=96 takes 3 levels"):
+    with pytest.raises(UserError, match=r"parts\.a\.width=96: width=96 takes 3 levels"):
         override(WHOLE, ["parts.a.width=96"])
 
 

@@ -1,0 +1,107 @@
+"""A run's folder: claimed by one run and one catalogue."""
+
+from dataclasses import replace
+
+import pytest
+
+from diorama.core import UserError, override, to_text
+from diorama.core.config import parse
+from diorama.net import LabelConfig, TextConfig
+from diorama.run import Bucket, CodecStage, Folder, Run
+from recipes import digits
+from tests.run.conftest import RUN
+
+
+class Other:
+    """A catalogue of other clips."""
+
+    def __init__(self, path, number="1"):
+        self.path, self.number = path, number
+
+    def hash(self):
+        return self.number
+
+
+@pytest.mark.parametrize("run", [RUN, digits.recipe()], ids=lambda run: run.name)
+def test_a_run_is_its_text(run):
+    assert parse(run.text(), Run) == run
+    assert run.text() == to_text(run)
+
+
+def test_claimed_again_by_the_same_run(tmp_path, catalogue):
+    folder = Folder.claim(tmp_path / "a", RUN, catalogue)
+    assert folder.run() == RUN
+    assert folder.catalogue().path == catalogue.path
+    assert Folder.claim(tmp_path / "a", RUN, catalogue) == folder == Folder.open(str(tmp_path / "a"))
+
+
+def test_how_it_is_sampled_and_judged_may_change(tmp_path, catalogue):
+    Folder.claim(tmp_path, RUN, catalogue)
+    later = override(RUN, ["sampling.steps=7", "evaluation.samples=3", "layout.data=2"])
+    assert Folder.claim(tmp_path, later, catalogue).run() == later
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("seed=3", "seed is 0 there and 3 now"),
+        ("denoiser.train.learning_rate=1", r"denoiser\.train\.learning_rate is 0.001 there and 1.0 now"),
+        ("denoiser.denoiser.net=TransformerConfig", r"denoiser\.denoiser\.net is UNetConfig there"),
+    ],
+)
+def test_another_run_is_refused(tmp_path, catalogue, setting, says):
+    folder = Folder.claim(tmp_path, RUN, catalogue)
+    with pytest.raises(UserError, match=f"holds another run: {says}"):
+        Folder.claim(tmp_path, override(RUN, [setting]), catalogue)
+    assert folder.run() == RUN
+
+
+def test_other_data_are_refused_and_moved_data_are_not(tmp_path):
+    Folder.claim(tmp_path, RUN, Other(tmp_path / "c"))
+    with pytest.raises(UserError, match="was trained on other data"):
+        Folder.claim(tmp_path, RUN, Other(tmp_path / "c", "2"))
+    assert (
+        Folder.claim(tmp_path, RUN, Other(tmp_path / "moved")).manifest.read_text().startswith(str(tmp_path / "moved"))
+    )
+
+
+def test_whole_numbers_in_a_recipe_are_no_other_run(tmp_path, catalogue):
+    """`weight=1` is written as 1 and read as 1.0."""
+    run = replace(RUN, denoiser=replace(RUN.denoiser, buckets=(Bucket(weight=1), Bucket(frames=9, weight=2))))
+    Folder.claim(tmp_path, run, catalogue)
+    Folder.claim(tmp_path, run, catalogue)
+
+
+def test_what_is_not_a_run_or_not_trained_is_said(tmp_path, catalogue):
+    with pytest.raises(UserError, match="is not a run"):
+        Folder.open(tmp_path)
+    folder = Folder.claim(tmp_path, RUN, catalogue)
+    for load in (folder.codec, folder.denoiser):
+        with pytest.raises(UserError, match="train the run first"):
+            load()
+
+
+def test_the_text_condition_has_any_name(tmp_path, catalogue):
+    def claimed(name, conditions):
+        denoiser = replace(RUN.denoiser.denoiser, conditions=conditions)
+        return Folder.claim(tmp_path / name, replace(RUN, denoiser=replace(RUN.denoiser, denoiser=denoiser)), catalogue)
+
+    text = TextConfig(length=3)
+    assert claimed("a", {"label": LabelConfig(), "caption": text}).text_config() == text
+    assert claimed("b", {"label": LabelConfig()}).text_config() is None
+
+
+def test_what_trained_comes_back(folder):
+    assert folder.codec().config == RUN.codec.codec
+    assert float(folder.codec().mean[0]) == pytest.approx(0.1)
+    assert folder.denoiser().process == RUN.denoiser.denoiser.process
+    assert folder.tokenizer().get_vocab_size() <= 300
+
+
+def test_a_run_without_its_parts_is_refused():
+    with pytest.raises(UserError, match=r"give codec\.train"):
+        replace(RUN, codec=CodecStage(RUN.codec.codec))
+    with pytest.raises(UserError, match="nothing to train on"):
+        replace(RUN, denoiser=replace(RUN.denoiser, buckets=()))
+    with pytest.raises(UserError, match="it takes one of 'image', 'video', 'any' or None"):
+        override(RUN, ["denoiser.buckets.0.kind=vidoe"])

@@ -1,0 +1,98 @@
+"""The steps of training a run, without the training."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from diorama.codec import PixelCodecConfig, encode
+from diorama.core import UserError, override
+from diorama.run import Bucket, CodecStage, Folder
+from diorama.run.train import (
+    clips,
+    conditions,
+    latents,
+    learn_tokenizer,
+    sources,
+    to_uint8,
+    train_codec,
+    train_denoiser,
+)
+from tests.run.conftest import RUN, STILL, VIDEO
+
+
+def test_clips_by_shape(catalogue):
+    assert len(clips(catalogue, VIDEO, "train")) == 21
+    assert len(clips(catalogue, STILL, "train")) == 11
+    assert len(clips(catalogue, replace(STILL, kind="any"), "train")) == 32
+    assert clips(catalogue, Bucket(frames=99), "train") is None
+    assert [b for b, _ in sources(catalogue, (Bucket(frames=99), STILL))] == [STILL]
+    with pytest.raises(UserError, match="no training clip for any bucket"):
+        sources(catalogue, (Bucket(frames=99),))
+
+
+def test_the_tokenizer_is_learned_once(folder, catalogue):
+    path = folder.path / "tokenizer.json"
+    before = path.stat().st_mtime_ns
+    learn_tokenizer(RUN, catalogue, folder)
+    assert path.stat().st_mtime_ns == before
+
+
+def test_latents_are_the_codecs_of_every_training_clip_and_kept(folder, catalogue):
+    made = latents(RUN, catalogue, folder, VIDEO)
+    source = clips(catalogue, VIDEO, "train")
+    assert len(made) == len(source) == 21  # 5 batches of 4, and one clip
+    path = folder.path / "latents" / "0.9x32x32.npy"
+    before = path.stat().st_mtime_ns
+    for i in (0, 3, 20):
+        alone = encode(folder.codec(), source[i]["media"][None] / np.float32(127.5) - 1)
+        np.testing.assert_allclose(made[i]["media"], alone[0], atol=1e-5)
+        assert made[i]["id"] == source[i]["id"]
+        assert made[i]["label"] == source[i]["label"]
+        words = folder.tokenizer().decode([t for t in made[i]["text"] if t])
+        assert f" {source[i]['caption']}".startswith(words)
+    assert set(made[0]) == {"media", "id", "text", "label"}
+    again = latents(RUN, catalogue, folder, VIDEO)
+    assert path.stat().st_mtime_ns == before
+    np.testing.assert_array_equal(again[20]["media"], made[20]["media"])
+    assert latents(RUN, catalogue, folder, STILL)[0]["media"].shape == (1, 8, 8, 4)
+    assert sorted(p.name for p in path.parent.iterdir()) == ["0.9x32x32.npy", "1.1x32x32.npy"]
+
+
+def test_conditions_are_named_as_the_model_names_them(folder):
+    out = conditions(RUN, folder, ["a seven", ""], np.array([9, -1]))
+    assert set(out) == {"text", "label"}
+    assert out["text"].shape == (2, 8)
+    assert (out["text"] != 0).any(1).tolist() == [True, False]
+    assert out["label"].tolist() == [9, -1]
+    assert out["label"].dtype == np.int32
+
+
+def test_more_classes_than_the_model_has_are_refused(folder):
+    with pytest.raises(UserError, match=r"label 10 and .*conditions\.label\.classes is 10: set it to 11"):
+        conditions(RUN, folder, [""], np.array([10]))
+    fewer = override(RUN, ["denoiser.denoiser.conditions.label.classes=3"])
+    assert conditions(fewer, folder, [""], np.array([2]))["label"].tolist() == [2]
+
+
+def test_pixels_have_no_codec_to_train(tmp_path, catalogue):
+    run = replace(RUN, codec=CodecStage(PixelCodecConfig()))
+    folder = Folder.claim(tmp_path, run, catalogue)
+    train_codec(run, catalogue, folder)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["catalogue.txt", "config.txt"]
+    assert folder.codec().latent_shape(9, 32, 32) == (9, 32, 32, 3)
+
+
+def test_data_that_fit_no_bucket_are_said(tmp_path, catalogue):
+    long = override(RUN, ["denoiser.buckets.0.frames=99", "denoiser.buckets.1.frames=98"])
+    with pytest.raises(UserError, match=r"no training clip for any bucket \(99x32x32, 98x32x32\)"):
+        train_denoiser(long, catalogue, Folder.claim(tmp_path, long, catalogue))
+
+
+def test_uint8():
+    values = np.array([-2, -1, -1 + 1 / 256, 0, 1, 2], np.float32)
+    assert to_uint8(values).tolist() == [0, 0, 0, 128, 255, 255]
+    every = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(to_uint8(every * np.float32(1 / 127.5) - 1), every)
+    assert to_uint8(jax.numpy.zeros(1)).dtype == np.uint8
