@@ -1,0 +1,75 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from diorama.core.random import stream
+from diorama.process import EDM, RectifiedFlow, density
+from diorama.process.density import shift_for, shifted
+
+CASES = [
+    (RectifiedFlow(), density.Uniform()),
+    (RectifiedFlow(), density.Uniform(shift=3.0)),
+    (RectifiedFlow(), density.LogitNormal()),
+    (RectifiedFlow(), density.LogitNormal(-0.4, 1.0, shift=2.0)),
+    (EDM(), density.LogNormal()),
+    (RectifiedFlow(), density.LogNormal(-0.4, 1.0)),
+]
+every = pytest.mark.parametrize(("process", "law"), CASES, ids=lambda c: str(c).replace("sigma_data", ""))
+IDS = jnp.arange(4096, dtype=jnp.uint32)
+
+
+@every
+def test_quantile_inverts_the_distribution(process, law, x64):
+    u = jnp.linspace(0.01, 0.99, 50)
+    np.testing.assert_allclose(law.cdf(process, law.quantile(process, u)), u, atol=1e-8)
+
+
+@every
+def test_density_integrates_to_the_distribution(process, law, x64):
+    tau = law.quantile(process, jnp.linspace(0.05, 0.95, 4001))
+    p = law.pdf(process, tau)
+    assert (p > 0).all()
+    np.testing.assert_allclose(jnp.sum((p[1:] + p[:-1]) / 2 * jnp.diff(tau)), 0.9, atol=1e-5)
+
+
+@every
+def test_samples_follow_the_distribution(process, law):
+    tau = law.sample(process, stream(0, "test"), IDS)
+    assert tau.shape == IDS.shape
+    assert 0 < tau.min() < tau.max() <= 1
+    assert kstest(np.asarray(law.cdf(process, tau)), "uniform").pvalue > 1e-3
+
+
+@every
+def test_strata_hold_one_sample_each(process, law):
+    u = np.sort(np.asarray(law.cdf(process, law.stratified(process, jax.random.key(3), 64))))
+    np.testing.assert_array_equal(np.floor(u * 64 + 1e-3 - (u * 64 % 1)[0]), np.arange(64))
+
+
+def test_a_sample_belongs_to_its_id_and_not_to_the_batch():
+    draw = lambda ids: density.LogitNormal().sample(RectifiedFlow(), stream(0, "tau", 7), ids, (3,))  # noqa: E731
+    assert draw(IDS[:8]).shape == (8, 3)
+    np.testing.assert_array_equal(draw(IDS[:8])[5], draw(IDS[5:6])[0])
+    assert len(np.unique(draw(IDS[:8]))) == 24
+
+
+def test_moments_of_the_named_laws():
+    process, key = EDM(), stream(0, "test")
+    log_sigma = -process.logsnr(density.LogNormal(-1.2, 1.2).sample(process, key, IDS)) / 2
+    np.testing.assert_allclose([log_sigma.mean(), log_sigma.std()], [-1.2, 1.2], atol=0.06)
+    tau = density.LogitNormal(0.5, 0.8).sample(process, key, IDS)
+    np.testing.assert_allclose([jnp.log(tau / (1 - tau)).mean(), jnp.log(tau / (1 - tau)).std()], [0.5, 0.8], atol=0.06)
+
+
+def test_shift():
+    np.testing.assert_allclose(shifted(np.asarray([0.0, 0.5, 1.0]), 3.0), [0, 0.75, 1])
+    np.testing.assert_allclose(shifted(shifted(np.asarray([0.2, 0.6]), 3.0), 1 / 3.0), [0.2, 0.6])
+    np.testing.assert_allclose(shift_for(768 * 16 * 16), 6.93, atol=0.005)  # RAE's figure
+
+
+def test_shift_scales_the_noise_to_signal_ratio(x64):
+    """For rectified flow S multiplies sigma/alpha, as S^2 times the pixels would."""
+    process, tau = RectifiedFlow(), jnp.asarray([0.1, 0.5, 0.9])
+    np.testing.assert_allclose(process.logsnr(shifted(tau, 3.0)), process.logsnr(tau) - 2 * np.log(3.0), rtol=1e-9)

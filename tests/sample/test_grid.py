@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from diorama.process import EDM, CosineVP, LinearVP, RectifiedFlow, density
+from diorama.sample import grid
+from tests.process.test_gaussian import PROCESSES
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(
+    "times", [grid.Uniform(), grid.Karras(), grid.LogitNormal(0.3, 0.8, 2.0), grid.Shifted()], ids=str
+)
+@pytest.mark.parametrize("steps", [1, 2, 20])
+def test_grids_fall_from_noise_to_data(process, times, steps):
+    taus = times(process, steps)
+    assert taus.shape == (steps + 1,)
+    assert taus.dtype == np.float64
+    assert taus[0] == 1
+    assert taus[-1] == 0
+    assert (np.diff(taus) < 0).all()
+
+
+@pytest.mark.parametrize("process", [EDM(), RectifiedFlow(), CosineVP()], ids=lambda p: type(p).__name__)
+def test_karras_visits_its_noise_levels(process, x64):
+    i = np.arange(10)
+    wanted = (80 ** (1 / 7) + i / 9 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7  # arXiv 2206.00364, equation 5
+    taus = grid.Karras()(process, 10)
+    np.testing.assert_allclose(np.exp(-process.logsnr(taus[1:-1]) / 2), wanted[1:], rtol=1e-6)
+
+
+def test_karras_is_even_in_tau_for_edm():
+    np.testing.assert_allclose(np.diff(grid.Karras()(EDM(), 10)[:-1], 2), 0, atol=1e-6)
+
+
+def test_karras_fits_a_process_that_ends_early():
+    process = LinearVP(beta_max=4.0)  # its sigma/alpha ends at 2.6
+    taus = grid.Karras()(process, 10)
+    assert (np.diff(taus) < 0).all()
+
+
+def test_logit_normal_spends_steps_as_its_density_does(x64):
+    process, law = RectifiedFlow(), density.LogitNormal(0.0, 1.0)
+    taus = grid.LogitNormal()(process, 1000)
+    share = np.mean((taus > 0.4) & (taus < 0.6))
+    assert share == pytest.approx(float(law.cdf(process, 0.6) - law.cdf(process, 0.4)), rel=0.3)
+
+
+def test_shift_is_that_of_the_training_density():
+    taus = grid.Shifted(3.0)(RectifiedFlow(), 8)
+    np.testing.assert_allclose(taus, density.Uniform(3.0).quantile(RectifiedFlow(), np.linspace(1, 0, 9)), rtol=1e-6)
+
+
+def test_grids_can_be_made_while_tracing():
+    import jax
+
+    jax.jit(lambda x: x + grid.Karras()(LinearVP(), 4).sum())(1.0)
