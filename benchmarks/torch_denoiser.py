@@ -76,9 +76,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         scale, shift = self.film(embedding)[:, :, None, None].chunk(2, -1)
         y = self.conv1(F.silu(self.norm1(x)))
+        y = y + self.time(F.silu(self.norm2(y)))
         y = self.conv2(F.silu(torch.addcmul(shift, y, 1 + scale)))
-        x = self.skip(x) + y
-        return x + self.time(F.silu(self.norm2(x)))
+        return self.skip(x) + y
 
 
 class SelfAttention(nn.Module):

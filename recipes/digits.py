@@ -24,8 +24,8 @@ def recipe() -> Run:
             codec=ConvCodecConfig(spatial=4, temporal=4, channels=4, widths=(32, 64)),
             buckets=(Bucket(frames=9, batch=16),),
             train=Train(
-                examples=6_400, optimizer=Muon(), learning_rate=4e-3, warmup=640, decay=Cosine(),
-                checkpoint_every=1_600, log_every=640, preview_every=3_200,
+                examples=5_600, optimizer=Muon(), learning_rate=4e-3, warmup=640, decay=Cosine(),
+                checkpoint_every=1_600, log_every=640, preview_every=2_800,
             ),
         ),
         denoiser=DenoiserStage(
@@ -33,13 +33,13 @@ def recipe() -> Run:
                 net=UNetConfig(widths=(64, 128)), conditions={"text": TextConfig(vocabulary=512, length=12)}
             ),
             objective=Denoising(density=LogitNormal(mean=0.0, std=1.0)),
-            buckets=(Bucket(frames=9, batch=16, weight=3.0), Bucket(frames=1, batch=16, weight=1.0)),
+            buckets=(Bucket(frames=9, batch=16, weight=5.0), Bucket(frames=1, batch=16, weight=1.0)),
             train=Train(
-                examples=64_000, optimizer=Muon(), learning_rate=5e-3, warmup=1_600, decay=Cosine(),
-                checkpoint_every=8_000, log_every=1_600, preview_every=32_000,
+                examples=56_000, optimizer=Muon(), learning_rate=5e-3, warmup=1_600, decay=Cosine(),
+                checkpoint_every=8_000, log_every=1_600, preview_every=28_000,
             ),
         ),
-        sampling=Sampling(solver=Heun(), steps=12, guidance=2.0, batch=64),
+        sampling=Sampling(solver=Heun(), steps=12, guidance=7.0, batch=64),
         evaluation=Evaluation(samples=384, labels="digits", names=WORDS, motion="directions"),
     )  # fmt: skip
 

@@ -78,7 +78,7 @@ def _overlap(corners: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 def _plan(rng: np.random.Generator, scans: np.ndarray, labels: np.ndarray, split: str, frames: int) -> _Piece:
     """Draw a clip. `scans` are the digit images of this split."""
-    count = 2 if rng.uniform() < 0.2 else 1
+    count = 2 if rng.uniform() < 0.125 else 1
     first = rng.choice(scans)
     images = [int(first)]
     if count == 2:  # another digit, so that the caption tells them apart
@@ -110,7 +110,7 @@ def _draw(piece: _Piece, scans: np.ndarray) -> np.ndarray:
 def write_digits(folder: Path | str, clips: int = 3200, stills: int = 800, seed: int = 0) -> Path:
     """Write the demo's media into `folder`: `clips` videos (9 frames of 32x32, 8 a second) and `stills` pictures.
 
-    Four fifths of the clips show one digit, the others two that keep apart. Every
+    Seven of eight clips show one digit, the others two that keep apart. Every
     ninth clip is for testing and shows digit images (a fifth of them all) that no training clip shows. In
     `metadata.jsonl`: caption, label (the first digit), digits, directions, actions (a frame; 0 for the first frame,
     then 1..4 = left, right, up, down, of the first digit), split and group (the first digit image). That file is

@@ -66,7 +66,7 @@ class UNetConfig:
 
 
 class Block(Module):
-    """Two 3 x 3 convolutions with the embedding as scale and shift between them, then one along time."""
+    """Two 3 x 3 convolutions; between them one along time, and the embedding as scale and shift."""
 
     norm1: Norm
     conv1: SpatialConv
@@ -92,9 +92,9 @@ class Block(Module):
     def __call__(self, x: Float[Array, "b t h w i"], embedding: Float[Array, "b t d"]) -> Float[Array, "b t h w o"]:
         scale, shift = jnp.split(self.film(embedding), 2, axis=-1)
         y = self.conv1(jax.nn.silu(self.norm1(x)))
+        y = y + self.time(jax.nn.silu(self.norm2(y)))  # before conv2, which brings to one place what has moved
         y = self.conv2(jax.nn.silu(modulate(y, scale, shift)))
-        x = (x if self.skip is None else self.skip(x)) + y
-        return x + self.time(jax.nn.silu(self.norm2(x)))
+        return (x if self.skip is None else self.skip(x)) + y
 
 
 class Middle(Module):
