@@ -32,7 +32,8 @@ class Muon:
 
     Every direction of a weight matrix moves alike; small nets learn from fewer examples with it (docs/log.md).
     Convolutions are matrices from patch to output; stacked blocks and the taps of a temporal convolution are one
-    matrix each. Vectors and matrices with a side under `smallest` get Adam's direction.
+    matrix each. Vectors and matrices with a side under `smallest` get Adam's direction,
+    with Nesterov's momentum.
 
     Args:
         momentum: of the gradient.
