@@ -57,12 +57,17 @@ class Look:
 
 
 def look(folder: Folder) -> Look:
-    """What there is to see of a trained run; computed if it, its data or its samples changed since the last look.
+    """What there is to see of a trained run; computed once, and again when its settings, parameters or data change.
 
     Raises `UserError` when the run is not trained or its catalogue is gone.
     """
-    path = folder.path / "evaluation" / "look.npz"
-    inputs = _inputs(folder)
+    seen, (about, arrays) = _kept(folder), _evaluated(folder)
+    return Look(seen.about | {"evaluated": about}, seen.arrays | arrays)
+
+
+def _kept(folder: Folder) -> Look:
+    """What does not depend on evaluation: read from `look.npz`, or computed and written there."""
+    path, inputs = folder.scores.with_name("look.npz"), _inputs(folder)
     if path.exists():
         with np.load(path) as file:
             about = json.loads(str(file["about"]))
@@ -77,12 +82,8 @@ def look(folder: Folder) -> Look:
 def _inputs(folder: Folder) -> dict[str, Any]:
     """What a look depends on, by content."""
     files = [folder.config, *sorted(folder.path.glob("*.safetensors"))]
-    files += sorted(
-        path for path in folder.scores.parent.glob("*.npz") if path.name != "look.npz"
-    )  # samples by bucket, and their neighbours
-    return {"format": FORMAT, "catalogue": folder.manifest.read_text().splitlines()[1]} | {
-        path.name: _hash(path) for path in sorted(files)
-    }
+    catalogue = folder.manifest.read_text().splitlines()[1]
+    return {"format": FORMAT, "catalogue": catalogue} | {path.name: _hash(path) for path in files}
 
 
 def _hash(path: Path) -> str:
@@ -114,9 +115,8 @@ def _look(folder: Folder, inputs: dict[str, Any]) -> Look:
     curves = _loss(run, denoiser, bucket, (seen["held"], held.ids[:CLIPS], signals[0]),
                    (seen["train"], train.ids[:CLIPS], signals[1]))  # fmt: skip
     grid, samples = _samples(run, folder, codec, denoiser, bucket, held)
-    evaluated, more = _evaluated(folder, found)
-    about |= {"codec": pictures.pop("about"), "samples": grid, "evaluated": evaluated}
-    return Look(about, sheets | pictures | curves | samples | more)
+    about |= {"codec": pictures.pop("about"), "samples": grid}
+    return Look(about, sheets | pictures | curves | samples)
 
 
 def machine() -> dict[str, Any]:
@@ -138,12 +138,10 @@ def _media(source: ClipSource, n: int) -> np.ndarray:
 
 def _names(source: ClipSource, rows: Iterable[int]) -> list[str]:
     """What to call each example: its caption, or its class."""
-
-    def name(i: int) -> str:
-        label = int(source.labels[i])
-        return source.captions[i] or source.row(i)["class_name"] or (f"class {label}" if label >= 0 else "")
-
-    return [name(i) for i in rows]
+    captions, labels = source.captions, source.labels.tolist()
+    return [
+        captions[i] or source.row(i)["class_name"] or (f"class {labels[i]}" if labels[i] >= 0 else "") for i in rows
+    ]
 
 
 def _data(catalogue: Catalogue) -> dict[str, Any]:
@@ -205,7 +203,7 @@ def _reconstructions(
     again = to_uint8(out["again"])
     shape = (bucket.frames, bucket.height, bucket.width)
     about = {"n": len(media), "psnr": float(psnr(media, again).mean()), "ssim": float(ssim(media, again).mean()),
-             "compression": compression(codec, *shape), "latents": codec.latent_shape(*shape)}  # fmt: skip
+             "compression": compression(codec, *shape), "latents": list(codec.latent_shape(*shape))}  # fmt: skip
     pictures = {"held": media[:SHOWN], "again": again[:SHOWN], "colours": _colours(out["latents"])[:SHOWN]}
     spectra = {name: out[name].mean(0) for name in ("spectrum_data", "spectrum_again", "spectrum_latents")}
     return {"held": out["latents"], "train": other["latents"]}, pictures | spectra | {"about": about}
@@ -277,9 +275,8 @@ def _samples(
     own = float(how.guidance)
     scales = sorted({1.0, own, 4.0 if own < 3 else 2 * own}) if run.denoiser.denoiser.conditions else [own]
     jobs = [(i, own) for i in range(len(rows))] + [(i, s) for s in scales if s != own for i in range(PROMPTS)]
-    which = np.array([i for i, _ in jobs])
-    signals = conditions(run, folder, held.captions, held.labels)
-    batch = {name: value[rows[which]] for name, value in signals.items()}
+    which, captions = np.array([i for i, _ in jobs]), held.captions
+    batch = conditions(run, folder, [captions[i] for i in rows[which]], held.labels[rows[which]])
     shape = codec.latent_shape(bucket.frames, bucket.height, bucket.width)
     taus = tuple(how.grid(denoiser.process, how.steps).tolist())
     draw = partial(_draw, codec, denoiser, how=how, taus=taus, shape=shape, seed=run.seed)
@@ -297,30 +294,32 @@ def _distinct(run: Run, source: ClipSource, n: int) -> np.ndarray:
     kinds = {type(c) for c in run.denoiser.denoiser.conditions.values()}
     captions = source.captions if TextConfig in kinds else [""] * len(source)
     labels = source.labels.tolist() if LabelConfig in kinds else [-1] * len(source)
-    asked = list(zip(captions, labels, strict=True))
-    new = dict.fromkeys(asked)
-    first = [asked.index(question) for question in new]
-    rest = sorted(set(range(len(asked))) - set(first))
-    return np.resize((first + rest)[:n], n)
+    first: dict[tuple[str, int], int] = {}
+    for i, asked in enumerate(zip(captions, labels, strict=True)):
+        first.setdefault(asked, i)
+    rest = sorted(set(range(len(source))) - set(first.values()))
+    return np.resize([*first.values(), *rest][:n], n)
 
 
-def _evaluated(folder: Folder, found: dict[Bucket, ClipSource]) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+def _evaluated(folder: Folder) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Of the buckets that `diorama evaluate` drew samples of: the first ones, and those nearest to a training clip."""
     about: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
-    for bucket, train in found.items():
-        drawn, near = (folder.path / "evaluation" / f"{name}{bucket}.npz" for name in ("", "neighbours-"))
-        if not (drawn.exists() and near.exists()):
+    catalogue = folder.catalogue()
+    for bucket in folder.run().denoiser.buckets:
+        drawn, near = (folder.scores.with_name(f"{name}{bucket}.npz") for name in ("", "neighbours-"))
+        train, test = clips(catalogue, bucket, "train"), clips(catalogue, bucket, "test")
+        if not (drawn.exists() and near.exists() and train and test):
             continue
         with np.load(drawn) as file, np.load(near) as neighbours:
-            media, prompts, distance = file["media"], file["prompts"].tolist(), neighbours["distance"]
+            media, distance, threshold = file["media"], neighbours["distance"], float(neighbours["threshold"])
             order = np.argsort(distance, kind="stable")[:NEIGHBOURS]
-            index, i = neighbours["index"][order].tolist(), len(about)
-            about.append({
-                "bucket": str(bucket), "n": len(media), "prompts": prompts[:SHEET], "captions": _names(train, index),
-                "distance": distance[order].tolist(), "threshold": float(neighbours["threshold"]),
-                "asked": [prompts[j] for j in order],
-            })  # fmt: skip
+            index = neighbours["index"][order].tolist()
+        i, prompts = len(about), _names(test, range(len(media)))  # sample k was drawn for held-back clip k
+        about.append({
+            "bucket": str(bucket), "n": len(media), "prompts": prompts[:SHEET], "captions": _names(train, index),
+            "distance": distance[order].tolist(), "threshold": threshold, "asked": [prompts[j] for j in order],
+        })  # fmt: skip
         arrays |= {f"sampled{i}": media[:SHEET], f"near_sample{i}": media[order],
                    f"near_train{i}": np.stack([train[j]["media"] for j in index])}  # fmt: skip
     return about, arrays

@@ -113,7 +113,7 @@ def noise(look: dict[str, np.ndarray], held_back: bool) -> Markup:
         behind.set(ylim=(0, 2.6 * float(look["density"].max())), yticks=[])
         behind.spines[:].set_visible(False)
         left.set(title="Loss, weighted as in training", ylabel="mean over numbers of a latent")
-        right.set(title="Error of the clean latents (x0)", ylabel="mean square, latents have variance 1")
+        right.set(title="Error of the clean latents (x0)", ylabel="mean square error")
         handles = [h for axis in (left, behind) for h in axis.get_legend_handles_labels()[0]]
         left.legend(handles=handles, fontsize=8, ncols=2, loc="upper center")
         right.legend(fontsize=8, loc="upper left")

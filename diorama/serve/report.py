@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +136,14 @@ def _facts(run: Run, seen: Look, logs: dict[str, list[dict[str, Any]]]) -> list[
 def _seconds(log: Sequence[dict[str, Any]]) -> float:
     """Time in training: the log's clock starts again whenever a run goes on, so its last reading of each start."""
     times = [line["seconds"] for line in log]
-    return sum(a for a, b in zip(times, [*times[1:], 0.0], strict=True) if b < a)
+    return sum(now for now, then in pairwise([*times, 0.0]) if then < now)
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 600:
-        return f"{seconds / 60:.0f} min {seconds % 60:.0f} s" if seconds >= 60 else f"{seconds:.0f} s"
-    return str(timedelta(seconds=round(seconds / 60) * 60)).removesuffix(":00") + " h"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _millions(n: int) -> str:
