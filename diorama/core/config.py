@@ -53,8 +53,13 @@ def _members(kind: Any) -> tuple[Any, ...]:
     return typing.get_args(kind) if union else (kind,)
 
 
+def _components(kind: Any) -> dict[str, Any]:
+    """The dataclasses that a field of type `kind` may hold, by name."""
+    return {m.__name__: m for m in _members(kind) if isinstance(m, type) and dataclasses.is_dataclass(m)}
+
+
 def _dataclass_named(kind: Any, name: str, path: str) -> Any:
-    options = {m.__name__: m for m in _members(kind) if dataclasses.is_dataclass(m)}
+    options = _components(kind)
     if name not in options:
         raise UserError(f"{path} cannot be '{name}': choose one of {', '.join(options)}{_nearest(name, options)}")
     return options[name]
@@ -130,7 +135,7 @@ def _build(kind: Any, path: str, lines: dict[str, str], used: set[str]) -> Any:
             raise UserError(f"the configuration lacks '{path}': it was written by another version")
         used.add(path)
     text = lines.get(path, "")
-    if not path or any(dataclasses.is_dataclass(m) and m.__name__ == text for m in _members(kind)):
+    if not path or text in _components(kind):
         cls = _dataclass_named(kind, text, path) if path else kind
         hints = typing.get_type_hints(cls)
         prefix = f"{path}." if path else ""
@@ -169,7 +174,7 @@ def parse(text: str, kind: type[T]) -> T:
 
 def _component(kind: Any, text: str, path: str) -> Any:
     """The value that `path=text` sets whole: a plain one, or another component with its own defaults."""
-    names = [m.__name__ for m in _members(kind) if dataclasses.is_dataclass(m)]
+    names = _components(kind)
     if not names or (text == "None" and type(None) in _members(kind)):
         return _value(text, kind, path)
     try:

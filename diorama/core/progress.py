@@ -41,5 +41,5 @@ def progress(total: float, what: str, unit: str = "it", done: float = 0, show: b
     )  # fmt: skip
     console = Console(stderr=True, width=None if live else 120)
     with Progress(*columns, console=console, refresh_per_second=4, disable=not show) as bar:
-        task = bar.add_task(what, total=total, completed=done, unit=unit, note="")
+        task = bar.add_task(what, total=total, completed=int(done), unit=unit, note="")
         yield Bar(bar, task)

@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from cycler import cycler
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -23,14 +24,14 @@ _STYLE = {
     "axes.titleweight": "bold", "axes.titlepad": 10, "axes.spines.top": False, "axes.spines.right": False,
     "axes.grid": True, "grid.color": RULE, "grid.linewidth": 0.6, "xtick.major.size": 0, "ytick.major.size": 0,
     "xtick.minor.size": 0, "ytick.minor.size": 0, "lines.linewidth": 1.8, "lines.markersize": 3.5,
-    "legend.frameon": False, "legend.labelcolor": INK, "axes.prop_cycle": matplotlib.cycler(color=SERIES),
+    "legend.frameon": False, "legend.labelcolor": INK, "axes.prop_cycle": cycler(color=SERIES),
 }  # fmt: skip
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(10.2, 3.1 if count > 1 else 3.4), layout="constrained")
     FigureCanvasSVG(figure)
-    figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr]
+    figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr,call-arg]
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 

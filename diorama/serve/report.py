@@ -55,7 +55,8 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.PackageLoader("diorama.serve", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    environment.filters |= {"figure": _figure, "whole": lambda n: f"{n:,}", "kinds": _counted, "shape": _shape}
+    filters: dict[str, Any] = {"figure": _figure, "whole": "{:,}".format, "kinds": _counted, "shape": _shape}
+    environment.filters |= filters
     return environment
 
 
@@ -91,9 +92,9 @@ def _grouped(scores: Sequence[Score]) -> list[tuple[str, list[tuple[str, Score]]
 
 def _beside_jpeg(groups: list[tuple[str, list[tuple[str, Score]]]]) -> list[tuple[str, Score, Score]]:
     """The codec and JPEG at as many bits, with their PSNR and SSIM; empty where no stills were measured."""
-    names = "PSNR (dB)", "SSIM"
-    tables = [table for _, named in groups if (table := dict(named)) and f"JPEG {names[0]}" in table]
-    return [(who, *(table[f"{who} {name}"] for name in names)) for table in tables for who in ("codec", "JPEG")]
+    psnr, ssim = "PSNR (dB)", "SSIM"
+    tables = [table for _, named in groups if (table := dict(named)) and f"JPEG {psnr}" in table]
+    return [(who, table[f"{who} {psnr}"], table[f"{who} {ssim}"]) for table in tables for who in ("codec", "JPEG")]
 
 
 def _what(run: Run, seen: Look) -> str:
