@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 
 from diorama.core.errors import UserError
 from diorama.core.layout import Layout
+from diorama.core.memory import keep_memory
 from diorama.core.progress import Bar, progress
 from diorama.core.random import stream
 from diorama.train.checkpoint import Checkpoints, abstract
@@ -82,6 +83,7 @@ def train(
         UserError: a non-finite loss or gradient (names the first bad tensor and the step; nothing from that step on is
             saved), data that run out, batches that do not divide, or a folder of another model.
     """
+    keep_memory()
     folder, layout = Path(folder), layout or Layout()
 
     def born() -> State:
