@@ -83,7 +83,9 @@ def test_a_folder_of_stills_without_captions(tmp_path: Path, capfd: pytest.Captu
 
 def test_told_to_stop_it_saves_and_goes_on(catalogue: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    asked = ("train", TINY, "--data", catalogue, "--out", folder, "--set", "denoiser.train.examples=8000")
+    settings = ("denoiser.train.examples=2400", "denoiser.train.checkpoint_every=800")
+    words = [word for setting in settings for word in ("--set", setting)]
+    asked = ("train", TINY, "--data", catalogue, "--out", folder, *words)
     with subprocess.Popen(_words(asked), stderr=subprocess.PIPE, text=True) as process:
         log = folder / "denoiser" / "log.jsonl"
         for _ in range(3000):
@@ -101,4 +103,4 @@ def test_told_to_stop_it_saves_and_goes_on(catalogue: Path, tmp_path: Path) -> N
     assert (folder / "denoiser.safetensors").exists()
     seen = [json.loads(line)["examples"] for line in log.read_text().splitlines()]
     assert seen == sorted(set(seen))
-    assert seen[-1] == 8000
+    assert seen[-1] == 2400
