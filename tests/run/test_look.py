@@ -17,8 +17,9 @@ from diorama.net import LabelConfig, UNetConfig
 from diorama.process import EDM
 from diorama.process.density import LogNormal
 from diorama.process.weighting import EDM as EDMWeighting
-from diorama.run import Bucket, CodecStage, DenoiserStage, Folder, Generator, look
+from diorama.run import Bucket, CodecStage, DenoiserStage, Folder, Generator, Sampling, look
 from diorama.run.train import clips, conditions
+from diorama.sample import Euler
 from tests.net.tiny import stirred
 from tests.run.conftest import RUN, VIDEO
 
@@ -99,6 +100,7 @@ PIXELS = replace(
     RUN,
     name="pixels",
     codec=CodecStage(PixelCodecConfig()),
+    sampling=Sampling(solver=Euler(), steps=2, batch=34),
     denoiser=DenoiserStage(
         DenoiserConfig(UNetConfig(widths=(8,), heads=2, width=8), {}, process=EDM(), prediction="F"),
         buckets=(Bucket(frames=1, height=16, width=24, batch=4, kind="any"),),
@@ -115,7 +117,7 @@ LABELS = replace(
 )
 
 
-@pytest.mark.parametrize("run", [PIXELS, LABELS], ids=lambda run: run.name)
+@pytest.mark.parametrize("run", [PIXELS, pytest.param(LABELS, marks=pytest.mark.slow)], ids=lambda run: run.name)
 def test_images_without_codec_or_text(run, catalogue, tmp_path):
     from diorama.serve import write_report
 
@@ -130,6 +132,16 @@ def test_images_without_codec_or_text(run, catalogue, tmp_path):
     page = write_report(folder).read_text()
     assert "no codec" in page
     assert ("takes no prompt" in page) != steered
+
+
+def test_prompts_are_new_ones_first(catalogue):
+    source = clips(catalogue, VIDEO, "train")
+    rows = look._distinct(LABELS, source, len(source) + 2)
+    kinds = len(set(source.labels))
+    assert len(set(source.labels[rows[:kinds]])) == kinds  # every class once, before any comes again
+    assert sorted(rows[: len(source)]) == list(range(len(source)))
+    np.testing.assert_array_equal(rows[len(source) :], rows[:2])  # and then over again
+    assert look._names(source, [0]) == [source.captions[0]]
 
 
 def test_parts_make_the_whole(rng):

@@ -33,6 +33,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.addresses += [value for name, value in attributes if name in ("src", "href", "xlink:href") and value]
+        self.text += " "
         if tag not in VOID:
             self.open.append(tag)
 
@@ -44,8 +45,7 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag not in VOID:
             assert self.open.pop() == tag
-        if tag in ("td", "th"):
-            self.text += " "
+        self.text += " "
 
     def handle_data(self, data: str) -> None:
         self.text += data
