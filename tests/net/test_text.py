@@ -1,5 +1,7 @@
 """The tokenizer: captions in any writing, and nothing unknown."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -48,7 +50,8 @@ LEARNED = text.learn(CAPTIONS, 300)
 
 def test_learning_does_not_depend_on_the_order_of_captions(tokenizer, tmp_path):
     text.save(tokenizer, tmp_path / "tokenizer.json")
-    assert text.learn([*CAPTIONS[::-1], CAPTIONS[0]], 300).to_str() == (tmp_path / "tokenizer.json").read_text()
+    other = text.learn([*CAPTIONS[::-1], CAPTIONS[0]], 300)
+    assert json.loads(other.to_str()) == json.loads((tmp_path / "tokenizer.json").read_text())
     again = text.load(tmp_path / "tokenizer.json")
     np.testing.assert_array_equal(text.encode(again, CAPTIONS, 12), text.encode(tokenizer, CAPTIONS, 12))
 
