@@ -88,6 +88,7 @@ def test_scores_and_neighbours(trained, tmp_path):
         Score("label accuracy, 9x32x32", 0.625, 8, 3, "a <judge>", "higher", 0.875, 0.125),
         Score("Fréchet distance, 9x32x32", float("nan"), 8, 3, "a <judge>", "lower", 2.0),
     ]
+    copy.scores.parent.mkdir(exist_ok=True)
     copy.scores.write_text(to_json(scores))
     rng, asked = np.random.default_rng(0), {}
     for bucket in RUN.denoiser.buckets:
