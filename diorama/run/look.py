@@ -273,7 +273,7 @@ def _samples(
     """Prompts of held-back clips, drawn at several guidances with the same noise in every column of the grid."""
     how, rows = run.sampling, _distinct(run, held, DRAWN)
     own = float(how.guidance)
-    scales = sorted({1.0, own, 4.0 if own < 3 else 2 * own}) if run.denoiser.denoiser.conditions else [own]
+    scales = sorted({1.0, own, 4.0 if own != 4 else 2.0}) if run.denoiser.denoiser.conditions else [own]
     jobs = [(i, own) for i in range(len(rows))] + [(i, s) for s in scales if s != own for i in range(PROMPTS)]
     which, captions = np.array([i for i, _ in jobs]), held.captions
     batch = conditions(run, folder, [captions[i] for i in rows[which]], held.labels[rows[which]])
