@@ -45,7 +45,7 @@ def recipe() -> Run:
 
 
 def quick() -> Run:
-    """The same in 90 seconds, for a first look: less of everything."""
+    """The same in two to three minutes, for a first look: less of everything."""
     return override(
         recipe(),
         [

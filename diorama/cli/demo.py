@@ -16,7 +16,7 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Everything goes here.", show_default="runs/demo")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A minute and a half; samples are poor.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Two to three minutes; samples are poor.")] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change a setting; config.txt in RUN lists them all."),
