@@ -30,9 +30,7 @@ def example(i: int) -> dict[str, np.ndarray]:
 
 
 def main(folder: Path) -> None:
-    config = DenoiserConfig(
-        replace(UNET, widths=(16,)), {"text": TEXT, "label": LABEL}
-    )  # one level: less to compile
+    config = DenoiserConfig(replace(UNET, widths=(16,)), {"text": TEXT, "label": LABEL})  # one level: less to compile
     how = Train(examples=BATCH * STEPS, learning_rate=1e-3, log_every=BATCH)
     for name, layout in LAYOUTS.items():
         batches = iter(grain.MapDataset.range(256).map(example).to_iter_dataset().batch(BATCH))
