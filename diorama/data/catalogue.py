@@ -16,6 +16,8 @@ from diorama.core.files import hash_bytes
 from diorama.data.frames import Frames
 from diorama.data.ledger import DECISION, LATEST, MANIFEST, NARROW, OBSERVATION, as_json, connect
 
+SHOWN = 3  # names of items left out, beside each reason
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -24,7 +26,8 @@ class Summary:
     clips: int
     kinds: dict[str, int]  # clips by kind: image, video
     splits: dict[str, int]  # clips by split
-    dropped: dict[str, int]  # items left out, by reason
+    said: dict[str, int]  # clips that have a caption, a label
+    dropped: dict[str, list[str]]  # locations of the items left out, by reason, the commonest first
     new: int  # items looked at by this call
     hash: str
 
@@ -32,11 +35,16 @@ class Summary:
         def listed(counts: dict[str, int]) -> str:
             return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
+        def some(locations: list[str]) -> str:
+            more = f" and {len(locations) - SHOWN:,} more" if len(locations) > SHOWN else ""
+            return ", ".join(Path(location).name for location in locations[:SHOWN]) + more
+
         lines = [f"{self.clips:,} clips ({listed(self.kinds)}; {listed(self.splits)}), manifest {self.hash[:8]}"]
+        lines.append(f"  {listed(self.said)}")
         reasons = list(self.dropped.items())
-        lines += [f"  left out {count:,}: {reason}" for reason, count in reasons[:8]]
+        lines += [f"  left out {len(gone):,}: {reason} ({some(gone)})" for reason, gone in reasons[:8]]
         if reasons[8:]:
-            others = sum(count for _, count in reasons[8:])
+            others = sum(len(gone) for _, gone in reasons[8:])
             lines.append(f"  left out {others:,} for {len(reasons) - 8} other reasons, all in the decisions")
         lines.append(f"  {self.new:,} items were new or changed" if self.new else "  nothing was new: no work to do")
         return "\n".join(lines)
@@ -56,7 +64,8 @@ class Catalogue:
             self._head = json.loads((self.path / "catalogue.json").read_text())
         except FileNotFoundError:
             raise UserError(
-                f"{self.path} is not a finished catalogue: run 'diorama curate SOURCES --out {self.path}'"
+                f"{self.path} is not a finished catalogue: if it holds your media, run 'diorama curate {self.path} "
+                "--out catalogue' and name that; if curation was stopped there, run it again"
             ) from None
 
     @cached_property
@@ -106,8 +115,15 @@ class Catalogue:
             )
             return dict(zip(rows["k"].to_pylist(), rows["n"].to_pylist(), strict=True))
 
+        clips = self.clips()
+        said = {f"with a {name}": len(clips) - clips[name].null_count for name in ("caption", "label")}
+        gone = self.ask("select reason, location from decisions where verdict = 'drop' order by location").to_pylist()
+        dropped: dict[str, list[str]] = {}
+        for row in gone:
+            dropped.setdefault(row["reason"], []).append(row["location"])
+        dropped = dict(sorted(dropped.items(), key=lambda item: -len(item[1])))
         return Summary(self._head["clips"], count("kind", "clips"), count("split", "clips"),
-                       count("reason", "decisions", "verdict = 'drop'"), new, self.hash())  # fmt: skip
+                       said, dropped, new, self.hash())  # fmt: skip
 
 
 def manifest_hash(clips: Iterable[dict[str, Any]]) -> str:

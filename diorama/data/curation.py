@@ -51,10 +51,10 @@ def curate(
 
     A source is a folder (walked; sidecars `*.jsonl`, `*.json`, `*.csv` and `NAME.txt` say things about its files), a
     Parquet file with a column of encoded media, an IDX or an NPZ file. Files of at most `inline_bytes` are kept inside
-    the catalogue, larger ones stay where they are and are referred to. Clips without a split given are divided by a
-    hash of their group or id, `test_share` of them for testing. Sources add up over calls; a file that has gone from
-    its source is dropped. Raises `UserError` for a source that is missing or a malformed sidecar; a file that cannot
-    be read is a decision with its reason, never an error.
+    the catalogue, larger ones stay where they are and are referred to. A clip without a split follows one given to its
+    group; the others are divided by a hash of their group or id, `test_share` of them for testing. Sources add up over
+    calls; a file that has gone from its source is dropped. Raises `UserError` for a source that is missing or a
+    malformed sidecar; a file that cannot be read is a decision with its reason, never an error.
     """
     out = Path(os.path.abspath(out))
     items: dict[str, Item] = {}
@@ -66,7 +66,7 @@ def curate(
     probe = probe_folder(out, limits)
     tables = {"observations": (probe, OBSERVATION), "decisions": (out / "decisions", DECISION)}
     seen, run = _seen(tables)
-    roots = {item.root for item in items.values()}
+    roots = {os.path.abspath(source) for source in sources}
     new = [item for item in items.values() if seen.get(item.location, ("", ""))[0] != item.stamp]
     gone = [Item(location, root, GONE) for location, (stamp, root) in sorted(seen.items())
             if root in roots and location not in items and stamp != GONE]  # fmt: skip
@@ -154,16 +154,19 @@ def identity(data: Path | bytes, frame_width: int | None = None) -> str:
 
 # ---- 2. decide ----
 
-# One clip of each content is kept: a test clip before a training clip (so that none leaks), a captioned one first.
+# One clip of each content is kept: a test clip before a training clip (so that none leaks), a captioned one first, one
+# whose source is still there before one of a source that was moved or deleted.
 _DECIDE = """
 create view ranked as select *,
   row_number() over bytes as copy, first_value(location) over bytes as original
   from latest where error is null
-  window bytes as (partition by id order by (split = 'test') desc nulls last, caption is null, location);
+  window bytes as (partition by id
+    order by (split = 'test') desc nulls last, caption is null, root in (from away), location);
 create view unlike as select *,
   row_number() over same as twin, first_value(location) over same as original_twin
   from ranked where copy = 1
-  window same as (partition by pixels order by (split = 'test') desc nulls last, caption is null, location);
+  window same as (partition by pixels
+    order by (split = 'test') desc nulls last, caption is null, root in (from away), location);
 create view kept as select * from unlike where twin = 1;
 create view verdicts as
   select location, id, 'drop' as verdict, error as reason, null as partner from latest where error is not null
@@ -185,19 +188,33 @@ def _decide(tables: dict[str, tuple[Path, pa.Schema]], out: Path, run: int, test
     con = connect(tables)
     con.execute(LATEST.format(view="latest", table="observations"))
     con.execute(LATEST.format(view="verdict", table="decisions"))
+    roots = [root for (root,) in con.execute("select distinct root from latest").fetchall()]
+    con.execute("create table away as select unnest(?::varchar[])", [[r for r in roots if not os.path.exists(r)]])
     con.execute(_DECIDE)
     changed = con.sql(_CHANGED).to_arrow_table().to_pylist()
     if changed:
         signed = {"actor": "rule", "run": run, "time": datetime.now(UTC).isoformat(timespec="seconds")}
         append(out / "decisions", f"{run:06d}", [row | signed for row in changed], DECISION)
-    names = ", ".join(f'"{n}"' for n in NARROW if n not in ("row", "path"))
+    names = ", ".join(f'"{n}"' for n in ["stamp", *NARROW] if n not in ("row", "path"))
     kept = con.sql(f"select {names} from kept order by location").to_arrow_table().to_pylist()
     _divide(kept, test_share)
     return kept
 
 
 def _divide(clips: list[dict[str, Any]], test_share: float) -> None:
-    """Give each clip that has no split one, the same for all of a group and whatever else the catalogue holds."""
+    """Give each clip that has no split one, the same for all of a group.
+
+    A split that is given for a clip of a group counts for the whole group; where several are, the held-back one does:
+    'test', else any but 'train'. All others go by a hash of their name, so other clips do not move them, but for a set
+    too small for one to fall to 'test': there the lowest hash is taken, and a later clip may have a lower one.
+    """
+    given: dict[str, str] = {}
+    for clip in clips:
+        if clip["group"] and clip["split"]:
+            rivals = (clip["split"], given.get(clip["group"], clip["split"]))
+            given[clip["group"]] = min(rivals, key=lambda split: (split != "test", split == "train", split))
+    for clip in clips:
+        clip["split"] = clip["split"] or given.get(clip["group"])
     free = {c["group"] or c["id"]: 0.0 for c in clips if not c["split"]}
     for name in free:
         free[name] = int(hash_bytes(name.encode(), 4), 16) / 2**32
@@ -212,11 +229,16 @@ def _divide(clips: list[dict[str, Any]], test_share: float) -> None:
 
 
 def _store(clips: list[dict[str, Any]], out: Path, probe: Path, inline_bytes: int) -> None:
-    """Bring `clips.lance` to hold exactly `clips`: rows that changed are appended anew, old versions stay in Lance."""
+    """Bring `clips.lance` to hold exactly `clips`: rows that changed are appended anew, old versions stay in Lance.
+
+    A clip that lies elsewhere now is a changed row, else the reference to a large file would stay dead for ever. So is
+    a large clip whose source changed (a table may name another file), or that `inline_bytes` makes large or small.
+    """
     if not clips:
         raise UserError("no clip could be read: see the reasons in the catalogue's decisions")
     for clip in clips:
-        clip["row"] = hash_bytes(as_json(clip, [n for n in NARROW if n not in ("row", "path", "location")]).encode(), 8)
+        where = clip["stamp"] if clip["bytes"] > inline_bytes else ""
+        clip["row"] = hash_bytes((as_json(clip, [n for n in NARROW if n not in ("row", "path")]) + where).encode(), 8)
     uri = out / "clips.lance"
     rows: set[tuple[str, str]] = set()
     if uri.exists():

@@ -8,10 +8,12 @@ by side in one picture, `frame_width` pixels each, which is also how some data s
 import csv
 import functools
 import gzip
+import io
 import json
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ import pyarrow.parquet as pq
 from diorama.core.errors import UserError
 from diorama.core.files import hash_bytes
 from diorama.media import BadMedia
+from diorama.media.media import short
 
 # What may be said about a clip: our word, its type, and the words that people use for it.
 SAID: dict[str, tuple[pa.DataType, tuple[str, ...]]] = {
@@ -32,7 +35,7 @@ SAID: dict[str, tuple[pa.DataType, tuple[str, ...]]] = {
     "class_name": (pa.string(), ("class_name", "category")),
     "actions": (pa.list_(pa.int32()), ("actions",)),
     "split": (pa.string(), ("split",)),
-    "group": (pa.string(), ("group", "person", "youtube_id")),  # never divided between splits
+    "group": (pa.string(), ("group", "person", "youtube_id")),  # only splits that are said divide one
     "rate": (pa.float64(), ("rate", "fps")),
     "frame_width": (pa.int32(), ("frame_width",)),
     "licence": (pa.string(), ("licence", "license")),
@@ -88,19 +91,36 @@ def _stamp(path: Path, words: dict[str, Any]) -> str:
 # ---- folders ----
 
 
+def _text(path: Path) -> str:
+    """A text file, without the mark that Excel and Windows editors put first."""
+    return path.read_text(encoding="utf-8-sig", errors="replace")
+
+
 def _rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a possible sidecar, or none when it is another kind of file."""
-    text = path.read_text(errors="replace")
+    text = _text(path)
+    rows: list[Any] = []
     if path.suffix == ".csv":
-        rows: list[Any] = list(csv.DictReader(text.splitlines()))
+        table = csv.DictReader(io.StringIO(text))
+        try:
+            if not {*(table.fieldnames or ())} & {*_FILE}:
+                return []
+            for row in table:
+                if any(row.pop(None, ())):
+                    where = f"{path} line {table.line_num}"
+                    raise UserError(f"{where} has more values than headers: put text that holds commas in quotes")
+                rows.append(row)
+        except csv.Error as error:
+            if not rows:
+                return []
+            raise UserError(f"{path} is no CSV after line {table.line_num} ({error}): mend what follows") from None
     elif path.suffix == ".json":
         try:
             rows = json.loads(text)
         except ValueError:
             return []
     else:
-        rows = []
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):  # splitlines would cut at U+2028, which JSON may hold
             try:
                 rows += [json.loads(line)] if line.strip() else []
             except ValueError:
@@ -116,32 +136,55 @@ def _naming(row: dict[str, Any]) -> str:
     return next((key for key in _FILE if isinstance(row.get(key), str)), "")
 
 
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """What both say; `new` is right where they differ."""
+    more = json.loads(old.get("more", "{}")) | json.loads(new.get("more", "{}"))
+    return old | new | ({"more": json.dumps(more, sort_keys=True)} if more else {})
+
+
 def _folder(root: Path, skip: Path | None) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Every file under `root` that is no sidecar, with what sidecars say about it."""
+    """Every file under `root` that is no sidecar, with all that sidecars say about it.
+
+    Where two say different things, the nearer one is right: `NAME.txt` before any table, a table in a deeper folder
+    before one further up, then the last table by name, then the last row. A `NAME.txt` without words says nothing.
+    """
     found: list[Path] = []
     words: dict[Path, dict[str, Any]] = {}
+    captions: dict[Path, str] = {}  # by path without suffix
     sidecars: set[Path] = set()
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and Path(folder, f) != skip)
         paths = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
-        stems = {p.stem: p for p in paths if p.suffix != ".txt"}
+        stems = {p.stem for p in paths if p.suffix != ".txt"}
         for path in paths:
             if path.suffix in _SIDECARS and (rows := _rows(path)):
                 sidecars.add(path)
                 for number, row in enumerate(rows, 1):
                     row = dict(row)
                     file = path.parent / row.pop(_naming(row))
-                    words[file] = said(row, f"{path} row {number}")
+                    words[file] = _merged(words.get(file, {}), said(row, f"{path} row {number}"))
             elif path.suffix == ".txt" and path.stem in stems:
                 sidecars.add(path)
-                words.setdefault(stems[path.stem], {})["caption"] = path.read_text(errors="replace").strip()
+                captions[path.with_suffix("")] = _text(path).strip()
             else:
                 found.append(path)
     for path in sorted({*found, *words} - sidecars):
-        yield path, words.get(path, {})
+        caption = captions.get(path.with_suffix(""))
+        yield path, words.get(path, {}) | ({"caption": caption} if caption else {})
 
 
 # ---- containers: files that hold many clips ----
+
+
+@contextmanager
+def _guarded() -> Iterator[None]:
+    """Whatever a library raises over damaged bytes becomes `BadMedia`."""
+    try:
+        yield
+    except BadMedia:
+        raise
+    except Exception as error:  # zipfile, zlib, NumPy and Arrow each have errors of their own
+        raise BadMedia(f"not readable: {short(error)}") from None
 
 
 def _is_idx(path: Path) -> bool:
@@ -196,6 +239,7 @@ class _Table:
     lock: Any = field(default_factory=threading.Lock)
     last: dict[int, pa.ChunkedArray] = field(default_factory=dict)  # the row groups read last
 
+    @_guarded()
     def rows(self) -> list[dict[str, Any]]:
         schema = self.file.schema_arrow
         plain = [f.name for f in schema if f.name != self.column and not pa.types.is_binary(f.type)]
@@ -206,6 +250,7 @@ class _Table:
             rows = [{"class_name": names[r["label"]], **r} if r.get("label") is not None else r for r in rows]
         return rows
 
+    @_guarded()
     def fetch(self, row: int) -> bytes | Path:
         group = int(np.searchsorted(self.starts, row, side="right")) - 1
         with self.lock:
@@ -222,35 +267,33 @@ class _Table:
 
 
 @functools.lru_cache(maxsize=4)
+@_guarded()
 def _open(path: Path, changed: int) -> _Arrays | _Table:
     """The container at `path`; `changed` (its time of change) keeps a changed file from being served stale."""
-    try:
-        if path.suffix == ".parquet":
-            file = pq.ParquetFile(path)
-            names = [n for n in _MEDIA if n in file.schema_arrow.names]
-            if not names:
-                raise BadMedia("a Parquet file without a column of media")
-            sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
-            return _Table(path, file, names[0], np.cumsum([0, *sizes]))
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            media = next((a for a in arrays.values() if a.dtype == np.uint8 and a.ndim in (3, 4, 5)), None)
-            if media is None:
-                raise BadMedia("an NPZ file without uint8 pictures (n, h, w[, c]) or videos (n, t, h, w, c)")
-            columns = {n.removesuffix("s") if n in ("labels", "captions", "texts") else n: a
-                       for n, a in arrays.items() if a is not media and a.shape[:1] == media.shape[:1]}  # fmt: skip
-            return _Arrays(media, columns)
-        media = _idx(path)
-        if media.ndim != 3:
-            raise BadMedia("an IDX file of labels, without its images")
-        labels = _labels(path)
-        columns = {"label": _idx(labels)} if labels else {}
-        if labels and len(columns["label"]) != len(media):
-            raise BadMedia(f"{len(media)} images but {len(columns['label'])} labels in {labels.name}")
+    if path.suffix == ".parquet":
+        file = pq.ParquetFile(path)
+        names = [n for n in _MEDIA if n in file.schema_arrow.names]
+        if not names:
+            raise BadMedia("a Parquet file without a column of media")
+        sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
+        return _Table(path, file, names[0], np.cumsum([0, *sizes]))
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        media = next((a for a in arrays.values() if a.dtype == np.uint8 and a.ndim in (3, 4, 5)), None)
+        if media is None:
+            raise BadMedia("an NPZ file without uint8 pictures (n, h, w[, c]) or videos (n, t, h, w, c)")
+        columns = {n.removesuffix("s") if n in ("labels", "captions", "texts") else n: a
+                   for n, a in arrays.items() if a is not media and a.shape[:1] == media.shape[:1]}  # fmt: skip
         return _Arrays(media, columns)
-    except (pa.ArrowException, OSError, ValueError, EOFError) as error:
-        raise BadMedia(f"not readable: {error}"[:200]) from None
+    media = _idx(path)
+    if media.ndim != 3:
+        raise BadMedia("an IDX file of labels, without its images")
+    labels = _labels(path)
+    columns = {"label": _idx(labels)} if labels else {}
+    if labels and len(columns["label"]) != len(media):
+        raise BadMedia(f"{len(media)} images but {len(columns['label'])} labels in {labels.name}")
+    return _Arrays(media, columns)
 
 
 def _labels(images: Path) -> Path | None:
@@ -315,5 +358,5 @@ def fetch(location: str) -> Path | bytes:
     if not os.path.exists(location):
         raise BadMedia("there is no such file")
     if _is_container(Path(location)):
-        _container(Path(location))  # says why it could not be listed
+        _container(Path(location)).rows()  # says why it could not be listed
     return Path(location)

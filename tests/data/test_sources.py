@@ -58,6 +58,68 @@ def test_mistakes_in_a_sidecar_are_named(tmp_path):
         list(listing(tmp_path / "nowhere"))
 
 
+def test_a_comma_without_quotes_is_named(tmp_path):
+    sidecar = tmp_path / "list.csv"
+    for head, line in (
+        ("file,caption,label", "a.jpg,a dog, on a beach,x,y"),
+        ("file,caption", "a.jpg,a dog, on a beach"),
+    ):
+        sidecar.write_text(f'{head}\nb.jpg,"a cat, in\na house"\n{line}\n')
+        with pytest.raises(UserError, match=r"list.csv line 4 has more values than headers"):
+            list(listing(tmp_path))
+    sidecar.write_text('file,caption\nb.jpg,"a cat, in\na house",\n')  # a comma at the end says nothing
+    (item,) = listing(tmp_path)
+    assert item.said == {"caption": "a cat, in\na house"}
+    sidecar.write_text("x,y\n1,2,3\n")  # names no files
+    assert [item.location for item in listing(tmp_path)] == [str(sidecar)]
+    sidecar.write_text("file,caption\na.jpg,x\nb.jpg," + "long" * 50_000)
+    with pytest.raises(UserError, match="no CSV after line 2"):
+        list(listing(tmp_path))
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\u0085"])
+def test_line_marks_of_unicode_are_part_of_a_caption(tmp_path, mark):
+    rows = [{"file_name": f"{i}.png", "caption": f"{i}, a{mark}b"} for i in range(2)]
+    (tmp_path / "metadata.jsonl").write_text("\r\n".join(json.dumps(r, ensure_ascii=False) for r in rows) + "\r\n")
+    (tmp_path / "more.csv").write_text(f"file,caption\n2.png,a{mark}b\n")
+    assert [item.said["caption"] for item in listing(tmp_path)] == [f"0, a{mark}b", f"1, a{mark}b", f"a{mark}b"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl"])
+def test_a_byte_order_mark_is_passed_over(tmp_path, suffix):
+    write_png(tmp_path / "b.png", picture(0))
+    (tmp_path / "b.txt").write_text("by a text file", encoding="utf-8-sig")
+    row = '{"file_name": "a.png", "caption": "Käse"}'
+    text = {".csv": "file_name,caption\na.png,Käse\n", ".json": f"[{row}]", ".jsonl": row + "\n"}[suffix]
+    (tmp_path / f"list{suffix}").write_text(text, encoding="utf-8-sig")
+    assert [item.said for item in listing(tmp_path)] == [{"caption": "Käse"}, {"caption": "by a text file"}]
+
+
+def test_what_is_said_adds_up_and_the_nearer_word_counts(tmp_path):
+    (tmp_path / "sub").mkdir()
+    names = ("cat.png", "zebra.png", "sub/cat.png")
+    for name in names:
+        write_png(tmp_path / name, picture(0))
+        (tmp_path / name).with_suffix(".txt").write_text(f"{name} by its text")
+    (tmp_path / "sub/empty.png").write_bytes((tmp_path / "cat.png").read_bytes())
+    (tmp_path / "sub/empty.txt").write_text("\n")
+    rows = [{"file": name, "caption": "by the table", "label": 1, "x": 1} for name in [*names, "sub/empty.png"]]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "sub/aaa.csv").write_text("file,label,y\ncat.png,2,y\n")
+    cat, sub, empty, zebra = listing(tmp_path)
+    assert cat.said == {"caption": "cat.png by its text", "label": 1, "more": '{"x": 1}'}
+    assert zebra.said == {"caption": "zebra.png by its text", "label": 1, "more": '{"x": 1}'}
+    assert sub.said == {"caption": "sub/cat.png by its text", "label": 2, "more": '{"x": 1, "y": "y"}'}
+    assert empty.said == {"caption": "by the table", "label": 1, "more": '{"x": 1}'}
+
+
+def test_a_text_belongs_to_every_file_of_its_name(tmp_path):
+    for name in ("a.png", "a.json"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "a.txt").write_text("a cat")
+    assert [item.said for item in listing(tmp_path)] == [{"caption": "a cat"}] * 2
+
+
 def test_a_missing_file_is_listed_and_cannot_be_fetched(tmp_path):
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "gone.png", "caption": "lost"}\n')
     (item,) = listing(tmp_path)
