@@ -132,7 +132,9 @@ def _build(kind: Any, path: str, lines: dict[str, str], used: set[str]) -> Any:
     """Read the value at `path`, of declared type `kind`, from flattened `lines`."""
     if path:
         if path not in lines:
-            raise UserError(f"the configuration lacks '{path}': it was written by another version")
+            other = difflib.get_close_matches(path, lines.keys() - used, n=1, cutoff=0.9)
+            cause = f"'{other[0]}' is not one of its keys" if other else "it was written by another version"
+            raise UserError(f"the configuration lacks '{path}': {cause}")
         used.add(path)
     text = lines.get(path, "")
     if not path or text in _components(kind):

@@ -1,9 +1,8 @@
 """Where arrays lie: one `Layout` names the mesh axes and puts parameters and batches on them.
 
-    data      batches are split, parameters are copied
-    fsdp      batches are split, and so are parameters and optimiser state (fully sharded data parallel)
-    tensor    widths are split (the last axis of a weight)
-    sequence  tokens are split (activations)
+    data    batches are split, parameters are copied
+    fsdp    batches are split, and so are parameters and optimiser state (fully sharded data parallel)
+    tensor  widths are split (the last axis of a weight)
 
 XLA's partitioner places the collectives; the code of a model does not change. One device is the trivial case.
 """
@@ -19,7 +18,34 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from diorama.core.errors import UserError
 
 T = TypeVar("T")
-AXES = ("data", "fsdp", "tensor", "sequence")
+AXES = ("data", "fsdp", "tensor")
+
+
+def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """Make this one of several processes that train together; to be called before anything asks for a device.
+
+    Args:
+        coordinator: "host:port" of process 0, or "auto" where JAX finds all three out (SLURM, Open MPI, TPU pods, ...).
+        processes: how many there are.
+        process: which of them this is, from 0.
+
+    Raises:
+        UserError: one is missing or out of range, or the others were not met.
+    """
+    if coordinator == "auto" and processes is None and process is None:
+        given: tuple[Any, ...] = ()
+    elif coordinator is None or ":" not in coordinator or processes is None or process is None:
+        raise UserError(
+            "several processes need --coordinator HOST:PORT, --processes N and --process I, or --coordinator auto alone"
+        )
+    elif not 0 <= process < processes:
+        raise UserError(f"--process {process} is not one of 0 to {processes - 1}: count from 0")
+    else:
+        given = (coordinator, processes, process)
+    try:
+        jax.distributed.initialize(*given)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the processes did not meet: {error}; is --coordinator right, and are all started?") from error
 
 
 @dataclass(frozen=True)
@@ -27,20 +53,19 @@ class Layout:
     """Sizes of the mesh axes; their product must be the number of devices used.
 
     Args:
-        data, fsdp, tensor, sequence: devices along each axis.
+        data, fsdp, tensor: devices along each axis.
         smallest: arrays with fewer numbers than this are copied, not sharded: the traffic would cost more.
     """
 
     data: int = 1
     fsdp: int = 1
     tensor: int = 1
-    sequence: int = 1
     smallest: int = 1024
 
     @cached_property
     def mesh(self) -> Mesh:
         """The device mesh. Raises `UserError` when there are fewer devices than the layout asks for."""
-        shape = (self.data, self.fsdp, self.tensor, self.sequence)
+        shape = (self.data, self.fsdp, self.tensor)
         need, have = int(np.prod(shape)), jax.devices()
         if need > len(have):
             raise UserError(
@@ -77,7 +102,3 @@ class Layout:
     def put(self, batch: dict[str, Any]) -> dict[str, jax.Array]:
         """Lay this process's part of a batch on the mesh; the parts of all processes form the global batch."""
         return {k: jax.make_array_from_process_local_data(self.batch, np.asarray(v)) for k, v in batch.items()}
-
-    def constrain(self, x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
-        """Tell the partitioner how an activation lies."""
-        return jax.lax.with_sharding_constraint(x, self.sharding(*axes))

@@ -9,8 +9,8 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # <malloc.h>
 def keep_memory() -> None:
     """Ask glibc to keep freed memory instead of giving it back and fetching it anew, page by page, each step.
 
-    XLA takes its buffers from malloc. On two CPU cores a step of the demo met 13,500 page faults and 1,000 after this,
-    and took 42.5 ms instead of 48.4 (docs/log.md). No effect without glibc.
+    XLA takes its buffers from malloc. On two CPU cores the gradient of a step of the demo met 13,500 page faults and
+    1,000 after this, and took 42.5 ms instead of 48.4 (docs/log.md). No effect without glibc.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -12,9 +12,11 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from diorama.core.files import write_aside
 
+SMALLEST = 257  # padding and the bytes: what a tokenizer has that learned nothing
+
 
 def learn(captions: Iterable[str], vocabulary: int) -> Tokenizer:
-    """A byte-level byte-pair tokenizer of at most `vocabulary` tokens (at least 257: padding and the bytes).
+    """A byte-level byte-pair tokenizer of at most `vocabulary` tokens (at least `SMALLEST`).
 
     Lower-cased and prefixed with a space, so that "A seven" and "a seven" are the same tokens. Training is
     deterministic: captions are sorted first.

@@ -8,7 +8,8 @@ process. A checkpoint that a kill left half written has a temporary name and is 
 """
 
 import json
-import warnings
+import shutil
+import sys
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -73,9 +74,10 @@ class Checkpoints:
     def restore(self, like: State) -> Restored | None:
         """The newest checkpoint that can be read, laid out as `like` (abstract, with shardings); None if there is none.
 
-        A newer one that cannot be read is set aside as `<examples>.damaged`, with a warning. Snapshots that are
-        newer than what is restored are removed: the run will make them again.
-        Raises `UserError` when the checkpoints are of another model.
+        A newer one whose files are damaged is set aside as `<examples>.damaged`, which standard error is told; what
+        fails for another reason (memory, permissions) is raised and everything stays. Snapshots that are newer than
+        what is restored are removed: the run will make them again.
+        Raises `UserError` when the checkpoints are of another model or optimiser.
         """
         restored = None
         for step in sorted(self._checkpoints.all_steps(), reverse=True):
@@ -85,10 +87,16 @@ class Checkpoints:
             except UserError:
                 raise
             except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
-                warnings.warn(f"checkpoint {step} of {self.folder} is damaged and set aside: {error}", stacklevel=2)
+                damage = _damage(error)
+                if damage is None:
+                    raise
                 if jax.process_index() == 0:
                     broken = self.folder / CHECKPOINTS / str(step)
-                    broken.rename(broken.with_name(f"{step}.damaged"))
+                    aside = broken.with_name(f"{step}.damaged")
+                    shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
+                    broken.rename(aside)
+                    say = f"diorama: checkpoint {step} of {self.folder} is damaged and set aside: {damage}"
+                    print(say, file=sys.stderr, flush=True)  # no warning: the command line filters those
         self._checkpoints.reload()
         for step in _steps(self.folder / SNAPSHOTS):
             if step > (restored.examples if restored else 0):
@@ -97,13 +105,14 @@ class Checkpoints:
 
     def _read(self, step: int, like: State) -> Restored:
         progress = _progress(self.folder / CHECKPOINTS / str(step))
-        _check_shapes(self.folder / CHECKPOINTS / str(step) / "model", paths(like.model))
         if progress["ema_std"] != self._stds:
             raise UserError(
                 f"{self.folder} holds averages of width {progress['ema_std']} and train.ema_std is {self._stds}: "
                 "keep train.ema_std as it was, or use another folder"
             )
         items = _items(like)
+        for name, tree in items.items():
+            _check_shapes(self.folder / CHECKPOINTS / str(step) / name, paths(tree))
         args = {name: ocp.args.StandardRestore(paths(tree)) for name, tree in items.items()}
         arrays = self._checkpoints.restore(step, args=ocp.args.Composite(**args))
         got = {name: _rebuild(tree, arrays[name]) for name, tree in items.items()}
@@ -112,11 +121,18 @@ class Checkpoints:
         position = json.loads(progress["data"][jax.process_index()])
         return Restored(state, progress["examples"], progress["tally"], position)
 
-    def close(self) -> None:
+    def _managers(self) -> list[ocp.CheckpointManager]:
+        return [self._checkpoints, *([self._snapshots] if "_snapshots" in vars(self) else [])]
+
+    def wait(self) -> None:
         """Wait until everything is on the disk."""
-        self._checkpoints.close()
-        if "_snapshots" in vars(self):
-            self._snapshots.close()
+        for manager in self._managers():
+            manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait until everything is on the disk, and save no more."""
+        for manager in self._managers():
+            manager.close()
 
 
 def examples_done(folder: Path | str) -> int:
@@ -125,14 +141,15 @@ def examples_done(folder: Path | str) -> int:
 
 
 def load_model(
-    folder: Path | str, init: Callable[[Any], Any], which: str = "ema0", layout: Layout | None = None
+    folder: Path | str, init: Callable[[Any], Any], which: str | None = None, layout: Layout | None = None
 ) -> Any:
     """A model from the newest checkpoint of a run's folder.
 
     Args:
         folder: what was given to `train`.
         init: what was given to `train`; says the structure and is not computed.
-        which: "model" for the parameters as they are, or "ema0", "ema1", ... for the averages.
+        which: "model" for the parameters as they are, or "ema0", "ema1", ... for the averages; the first average if
+            None, or the parameters where no average is kept.
         layout: where the arrays go; one device if None.
 
     Raises:
@@ -141,7 +158,8 @@ def load_model(
     steps = _steps(Path(folder) / CHECKPOINTS)
     if not steps:
         raise UserError(f"{folder} holds no checkpoint: train first")
-    return _load(Path(folder).resolve() / CHECKPOINTS / str(max(steps)), init, which, layout)
+    newest = Path(folder).resolve() / CHECKPOINTS / str(max(steps))
+    return _load(newest, init, which or ("ema0" if _progress(newest)["ema_std"] else "model"), layout)
 
 
 def reconstruct(
@@ -220,10 +238,28 @@ def _check_shapes(item: Path, want: dict[str, Any]) -> None:
     for path in [*want, *stored]:
         have, need = stored.get(path), list(want[path].shape) if path in want else None
         if have != need:
+            kind = item.name if item.name == "optimizer" else "model"
             raise UserError(
-                f"{item.parent} is of another model: '{path}' is {have} there and {need} in this configuration: "
-                "use the configuration that it was trained with, or another folder"
+                f"{item.parent} is of another {kind}: '{path}' is {have} there and {need} in this configuration: "
+                "use the configuration and libraries that it was trained with, or another folder"
             )
+
+
+def _damage(error: BaseException) -> str | None:
+    """What is wrong with a checkpoint's files: missing, cut short, or not what was written.
+
+    None where they are not at fault but the machine is (out of memory, no permission, too many open files): a good
+    checkpoint must not be lost to that.
+    """
+    while error.__cause__:  # Orbax wraps what TensorStore says of an array
+        error = error.__cause__
+    text = str(error)
+    by_tensorstore = isinstance(error, ValueError) and ("Error reading" in text or "Error opening" in text)
+    if by_tensorstore:  # it notes where the system refused, of which only a file that is not there is damage
+        damaged = text.startswith("NOT_FOUND") or "os_error_code" not in text
+    else:
+        damaged = isinstance(error, FileNotFoundError | json.JSONDecodeError | UnicodeDecodeError)
+    return text.partition(" [tensorstore_spec")[0] if damaged else None
 
 
 def _floats(tree: dict[str, Any]) -> dict[str, float]:

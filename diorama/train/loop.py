@@ -19,7 +19,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from diorama.core.errors import UserError
+from diorama.core.files import write_text
 from diorama.core.layout import Layout
+from diorama.core.machine import machine
 from diorama.core.memory import keep_memory
 from diorama.core.progress import Bar, progress
 from diorama.core.random import stream
@@ -33,13 +35,14 @@ class Stopped(SystemExit):
     """The run was told to stop (SIGTERM, Ctrl-C) and has saved a checkpoint; exit code 128 + signal.
 
     Args:
-        examples: training examples seen; the next start goes on from there.
+        name: what was being trained.
+        examples: training examples it has seen; the next start goes on from there.
         number: the signal.
     """
 
-    def __init__(self, examples: int, number: int):
+    def __init__(self, name: str, examples: int, number: int):
         super().__init__(128 + number)
-        self.examples = examples
+        self.name, self.examples = name, examples
 
 
 class Batches(Protocol):
@@ -75,6 +78,8 @@ def train(
         preview: called every `config.preview_every` examples and at the end.
         name: what the progress bar and errors call this run.
 
+    `machine.json` in the folder says what it was trained on, at the last start.
+
     Returns:
         The state at the end. It is the same, bit for bit, however often the run was stopped on the way.
 
@@ -96,6 +101,8 @@ def train(
         checkpoints = stack.enter_context(closing(Checkpoints(folder, config)))
         restored = checkpoints.restore(like)
         if restored and restored.examples >= config.examples:
+            if requested:
+                raise Stopped(name, restored.examples, requested[0])
             return restored.state
         if restored:
             batches.set_state(restored.position)
@@ -103,12 +110,15 @@ def train(
         done = restored.examples if restored else 0
         feed = _Feed(batches, layout, config, name)
         batch, position = feed.take(done)
-        log = stack.enter_context(closing(Log(folder, done)))
+        first = jax.process_index() == 0  # of several processes one writes
+        log = stack.enter_context(closing(Log(folder, done))) if first else None
+        if first:
+            write_text(folder / "machine.json", json.dumps(machine()))
         meter = _Meter(log, feed, name, metric_names(objective, like.model, batch), like.model, layout)
         tally = meter.restored(restored.tally) if restored else meter.blank
         step = make_step(config, objective, shardings, seed, layout)
         steps, before = int(state.step), tally
-        bar = stack.enter_context(progress(config.examples, name, "examples", done))
+        bar = stack.enter_context(progress(config.examples, name, "examples", done, show=first))
         meter.start(done)
 
         while True:
@@ -142,10 +152,11 @@ def train(
                         preview((*state.ema, state.model)[0], done, folder / "previews")
                     if save:
                         checkpoints.save(state, done, tally, json.loads(reached))
-            if last:
+            if last or stop:
+                checkpoints.wait()
+                if stop or requested:  # told during the last preview or save: whatever would come next must not start
+                    raise Stopped(name, done, stop or requested[0])
                 return state
-            if stop:
-                raise Stopped(done, stop)
 
 
 def _due(every: int, done: int, size: int) -> bool:
@@ -182,7 +193,7 @@ class _Feed:
 class _Meter:
     """Reads the tally, late, into log lines, and stops the run at a non-finite value."""
 
-    def __init__(self, log: Log, feed: _Feed, name: str, metrics: list[str], model: Any, layout: Layout):
+    def __init__(self, log: Log | None, feed: _Feed, name: str, metrics: list[str], model: Any, layout: Layout):
         self.log, self.feed, self.name = log, feed, name
         self.faults, self.sharding = fault_names(model), layout.sharding()
         self.blank = jax.device_put(Tally.blank(metrics, len(self.faults)), self.sharding)
@@ -218,7 +229,8 @@ class _Meter:
         sums, weights = jax.device_get((tally.sums, tally.weights))
         line |= {k: float(sums[k] / weights[k]) if weights[k] else None for k in sums}
         bar.note(f"loss {line['loss']:.4g}")
-        self.log.write(line)
+        if self.log:
+            self.log.write(line)
 
     def check(self, tally: Tally) -> None:
         """Raise if a value was not finite in what `tally` counts."""

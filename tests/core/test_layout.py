@@ -7,6 +7,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from diorama.core import Layout, UserError
+from diorama.core.layout import join
 
 
 @pytest.mark.parametrize(
@@ -34,13 +35,21 @@ def test_one_device_is_the_trivial_case():
     layout = Layout()
     tree = {"a": jax.ShapeDtypeStruct((4096, 8), jnp.float32), "b": jnp.ones(3)}
     shardings = layout.shardings(tree)
-    assert shardings["a"].mesh.shape == {"data": 1, "fsdp": 1, "tensor": 1, "sequence": 1}
+    assert shardings["a"].mesh.shape == {"data": 1, "fsdp": 1, "tensor": 1}
     batch = layout.put({"id": np.arange(4, dtype=np.uint32), "x": np.ones((4, 2), np.float32)})
     assert batch["x"].sharding.is_equivalent_to(layout.batch, 2)
     np.testing.assert_array_equal(batch["id"], np.arange(4))
-    np.testing.assert_array_equal(jax.jit(lambda x: layout.constrain(x, "data"))(batch["x"]), batch["x"])
 
 
 def test_too_few_devices_are_named():
     with pytest.raises(UserError, match=r"needs 4096 devices and \d+ are here: lower layout.data"):
         _ = Layout(data=64, fsdp=64).mesh
+
+
+@pytest.mark.parametrize(
+    "given",
+    [("auto", 2, None), ("here", 2, 0), ("here:1", None, 0), ("here:1", 2, None), (None, 2, 0), ("here:1", 2, 2)],
+)
+def test_processes_that_cannot_meet(given):
+    with pytest.raises(UserError, match="--process"):
+        join(*given)

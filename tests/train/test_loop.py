@@ -1,15 +1,32 @@
 import json
+import os
+import re
 import shutil
-import warnings
+import signal
+from dataclasses import replace
+from unittest.mock import Mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diorama.core import Module, UserError
+from diorama.core import Layout, Module, UserError
 from diorama.core.module import paths
-from diorama.train import Constant, Cosine, Loss, Train, examples_done, load_model, read_log, reconstruct, train
+from diorama.train import (
+    Constant,
+    Cosine,
+    Loss,
+    Muon,
+    Stopped,
+    Train,
+    examples_done,
+    load_model,
+    read_log,
+    reconstruct,
+    train,
+)
+from diorama.train.checkpoint import Checkpoints
 from diorama.train.log import TIMING
 from tests.train.toy import OBJECTIVE, Net, data, example
 
@@ -135,13 +152,47 @@ def test_a_non_finite_batch_is_named_before_what_it_spoils(tmp_path):
     assert examples_done(tmp_path) == 0
 
 
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [("preview", signal.SIGTERM), ("save", signal.SIGINT), ("wait", signal.SIGTERM), ("restore", signal.SIGINT)],
+)
+def test_a_signal_in_the_last_step_is_heeded(tmp_path, monkeypatch, moment, number):
+    """A stage that is whole when the signal comes still must not let the next one begin."""
+    config = Train(64, checkpoint_every=0, preview_every=64)
+
+    def tell(*_):
+        os.kill(os.getpid(), number)
+
+    def run(preview=lambda *_: None):
+        return train(config, Net.init, OBJECTIVE, data(), tmp_path, seed=0, preview=preview, name="codec")
+
+    if moment == "restore":
+        run()
+    with monkeypatch.context() as patch:
+        if moment != "preview":
+            real = getattr(Checkpoints, moment)
+            patch.setattr(Checkpoints, moment, lambda *given: (real(*given), tell())[0])
+        with pytest.raises(Stopped) as stopped:
+            run(tell if moment == "preview" else lambda *_: None)
+    assert (stopped.value.code, stopped.value.name, stopped.value.examples) == (128 + number, "codec", 64)
+    assert examples_done(tmp_path) == 64
+    assert int(run().examples) == 64  # and all is saved
+
+
 def test_nothing_crosses_between_host_and_device_unasked(tmp_path):
+    class Forgetful(Layout):
+        def put(self, batch):
+            return batch  # left for the step to fetch from the host
+
+    with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
+        train(Train(64), Net.init, OBJECTIVE, data(), tmp_path / "forgetful", seed=0, layout=Forgetful())
+
     class Careless(Listed):
         def __next__(self):
             batch = super().__next__()
             return batch | {"x": jnp.asarray(batch["x"])}  # outside the guard: allowed
 
-    train(Train(64), Net.init, OBJECTIVE, Careless([rows(range(16))] * 4), tmp_path, seed=0)
+    train(Train(64), Net.init, OBJECTIVE, Careless([rows(range(16))] * 4), tmp_path / "careless", seed=0)
 
 
 def test_errors_say_what_to_do(tmp_path):
@@ -185,6 +236,17 @@ class TestCheckpoints:
         with pytest.raises(UserError, match="holds no checkpoint"):
             load_model(folder / "nowhere", Net.init)
 
+    def test_where_no_average_is_kept_the_model_is_loaded(self, tmp_path):
+        state = train(Train(64, ema_std=()), Net.init, OBJECTIVE, data(), tmp_path, seed=0)
+        same(load_model(tmp_path, Net.init), state.model)
+
+    def test_another_optimizer_is_refused(self, run):
+        folder, config, _ = run
+        before = sorted(p.name for p in (folder / "checkpoints").iterdir())
+        with pytest.raises(UserError, match=r"2048 is of another optimizer: '[\w.]+' is None there and \[\] in this"):
+            train(replace(config, optimizer=Muon()), Net.init, OBJECTIVE, data(), folder, seed=0)
+        assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == before
+
     def test_another_width_of_average_is_refused(self, run):
         folder, _, _ = run
         with pytest.raises(UserError, match=r"width \[0.05, 0.1\] and train.ema_std is \[0.05, 0.2\]"):
@@ -202,23 +264,47 @@ class TestCheckpoints:
         with pytest.raises(UserError, match="no snapshots"):
             reconstruct(tmp_path, Net.init, 0.1)
 
-    @pytest.mark.parametrize("damage", ["empty", "half", "progress"])
-    def test_a_damaged_checkpoint_is_set_aside(self, tmp_path, damage):
+    @pytest.mark.parametrize("damage", ["empty", "half", "progress", "arrays", "missing"])
+    def test_a_damaged_checkpoint_is_set_aside(self, tmp_path, damage, capsys):
         config = Train(1024, checkpoint_every=256, log_every=64)
         straight = train(config, Net.init, OBJECTIVE, data(), tmp_path, seed=0)
         before = timeless(tmp_path)
         newest = tmp_path / "checkpoints" / "1024"
+        where = {"empty": "1024", "half": "model", "progress": "progress", "arrays": "ocdbt.process_0"}
         for path in sorted(newest.rglob("*")):
-            if path.is_file() and (damage == "empty" or ("model" if damage == "half" else "progress") in path.parts):
+            if path.is_file() and where.get(damage) in path.parts:
                 path.write_bytes(path.read_bytes()[: 0 if damage == "empty" else path.stat().st_size // 2])
-        with pytest.warns(UserWarning, match=r"checkpoint 1024 .* is damaged and set aside"):
-            again = train(config, Net.init, OBJECTIVE, data(), tmp_path, seed=0)
+        if damage == "missing":
+            shutil.rmtree(newest / "optimizer")
+        again = train(config, Net.init, OBJECTIVE, data(), tmp_path, seed=0)
+        assert re.search(r"diorama: checkpoint 1024 .* is damaged and set aside: \w", capsys.readouterr().err)
         same(straight, again)
         assert timeless(tmp_path) == before
         assert (tmp_path / "checkpoints" / "1024.damaged").is_dir()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            same(train(config, Net.init, OBJECTIVE, Listed([]), tmp_path, seed=0), straight)
+        same(train(config, Net.init, OBJECTIVE, Listed([]), tmp_path, seed=0), straight)
+        assert "damaged" not in capsys.readouterr().err
+
+    @pytest.mark.parametrize("refusal", [None, MemoryError(), PermissionError(13, "Permission denied")])
+    def test_what_the_machine_refuses_is_no_damage(self, tmp_path, monkeypatch, refusal):
+        config = Train(64)
+        train(config, Net.init, OBJECTIVE, data(), tmp_path, seed=0)
+        if refusal:
+            monkeypatch.setattr("orbax.checkpoint.CheckpointManager.restore", Mock(side_effect=refusal))
+        else:  # a link to itself is there and cannot be opened, not even by root
+            for path in (tmp_path / "checkpoints" / "64").glob("*/ocdbt.process_0/d/*"):
+                path.unlink()
+                path.symlink_to(path)
+        with pytest.raises(type(refusal) if refusal else Exception, match=None if refusal else "reading array"):
+            train(config, Net.init, OBJECTIVE, data(), tmp_path, seed=0)
+        assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["64"]
+
+
+def test_it_notes_the_machine(tmp_path):
+    train(Train(examples=8), Net.init, OBJECTIVE, data(), tmp_path, seed=0)
+    noted = json.loads((tmp_path / "machine.json").read_text())
+    assert noted["cores"] >= 1
+    assert noted["cpu"]
+    assert (noted["devices"], noted["processes"]) == ({}, 1)
 
 
 def test_log_lines_are_json_with_scalars(tmp_path):
