@@ -33,10 +33,6 @@ class Memorised:
         """The share of samples that count as memorised."""
         return float(self.flagged.mean())
 
-    def closest(self, n: int) -> Int[np.ndarray, "n"]:
-        """Indices of the `n` samples nearest to their training clip, nearest first: the ones to look at."""
-        return np.argsort(self.distance, kind="stable")[:n]
-
 
 def memorisation(
     samples: UInt8[np.ndarray, "n t h w c"],

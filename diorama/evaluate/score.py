@@ -23,7 +23,7 @@ class Score:
     seed: int  # of the subset taken and of the judge's training
     features: str  # what looked at the media: "pixels", a network by name, a tracker
     better: Better
-    floor: float | None = None  # held-back real data, same measurement, same n: the best to expect
+    floor: float | None = None  # held-back real data, same measurement: the best to expect
     shuffled: float | None = None  # the same samples against prompts of other samples: what chance gets
     note: str = ""
 

@@ -76,8 +76,15 @@ class Folder:
         return parse(self.config.read_text(), Run)
 
     def catalogue(self) -> Catalogue:
-        """The catalogue it was trained on."""
-        return Catalogue(Path(self.manifest.read_text().splitlines()[0]))
+        """The catalogue it was trained on. Raises `UserError` when it is gone or holds other clips now."""
+        path, seen = self.manifest.read_text().splitlines()
+        catalogue = Catalogue(Path(path))
+        if catalogue.hash() != seen:
+            raise UserError(
+                f"{path} changed since {self.path} was trained on it, and what was held back may have too: curate what "
+                "was added into another --out and bring back what was there, or train anew on what it holds now"
+            )
+        return catalogue
 
     def tokenizer(self) -> Any:
         """The tokenizer of its captions."""
@@ -104,10 +111,15 @@ class Folder:
         return next((config for config in conditions if isinstance(config, TextConfig)), None)
 
 
+FREE = ("sampling", "evaluation", "layout")
+NOTED = ("log_every", "preview_every", "checkpoint_every", "keep")
+
+
 def _same(old: dict[str, str], new: dict[str, str], path: Path) -> None:
-    """Settings that decide what is learned may not change under a folder; how it is sampled and judged may."""
+    """Settings that decide what is learned may not change under a folder; how it is sampled, judged or noted may."""
     for key in sorted(old.keys() | new.keys()):
-        if key.split(".")[0] not in ("sampling", "evaluation", "layout") and old.get(key) != new.get(key):
+        free = key.split(".")[0] in FREE or key.split(".")[-1] in NOTED
+        if not free and old.get(key) != new.get(key):
             raise UserError(
-                f"{path} holds another run: {key} is {old.get(key)} there and {new.get(key)} now: name another --out"
+                f"{path} holds another run: {key} is {old.get(key)} there and {new.get(key)} now: use another folder"
             )

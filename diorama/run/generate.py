@@ -15,11 +15,12 @@ from diorama.core.errors import UserError
 from diorama.core.files import write_text
 from diorama.core.progress import progress
 from diorama.diffusion import Denoiser
+from diorama.evaluate import quantise
 from diorama.media import contact_sheet, write_gif, write_mp4, write_png
 from diorama.net import null
+from diorama.run.examples import conditions
 from diorama.run.folder import Folder
 from diorama.run.run import Bucket, Run, Sampling
-from diorama.run.train import conditions, to_uint8
 from diorama.sample import classifier_free, plan, sample
 
 SEEN = 96  # pixels a side that a picture should have on a contact sheet
@@ -81,7 +82,7 @@ class Generator:
                     picture = encode(self.codec, first[take][:, None] / np.float32(127.5) - 1)
                     given = jnp.pad(picture, ((0, 0), (0, shape[0] - 1), (0, 0), (0, 0), (0, 0)))
                 media = _compiled(self.codec, self.denoiser, np.asarray(ids[take], np.uint32), batch, given)
-                out.append(to_uint8(media[: len(part), : bucket.frames, : bucket.height, : bucket.width]))
+                out.append(quantise(media[: len(part), : bucket.frames, : bucket.height, : bucket.width]))
                 bar.advance(len(part))
         return np.concatenate(out)
 
@@ -115,22 +116,23 @@ def _draw(
 
 
 def write_samples(
-    media: np.ndarray, prompts: list[str], ids: np.ndarray, where: Path, rate: float, about: dict[str, Any]
-) -> Path:
+    media: np.ndarray, prompts: list[str], labels: np.ndarray, ids: np.ndarray, where: Path, rate: float,
+    about: dict[str, Any],
+) -> Path:  # fmt: skip
     """Write each clip as `<id>.png` or `<id>.mp4` and `.gif`, a contact sheet, and `samples.jsonl` last.
 
     Returns the contact sheet's path.
     """
     where.mkdir(parents=True, exist_ok=True)
     lines = []
-    for clip, prompt, number in zip(media, prompts, ids, strict=True):
+    for clip, prompt, label, number in zip(media, prompts, labels, ids, strict=True):
         stem = where / f"{int(number):06d}"
         if len(clip) == 1:
             write_png(stem.with_suffix(".png"), clip[0])
         else:
             write_mp4(stem.with_suffix(".mp4"), clip, rate)
             write_gif(stem.with_suffix(".gif"), clip, rate)
-        lines.append(json.dumps({"id": int(number), "prompt": prompt, **about}))
+        lines.append(json.dumps({"id": int(number), "prompt": prompt, "label": int(label), **about}))
     sheet = where / "sheet.png"
     contact_sheet(list(media), sheet, captions=prompts, frames=min(5, media.shape[1]), smallest=SEEN)
     write_text(where / "samples.jsonl", "\n".join(lines) + "\n")

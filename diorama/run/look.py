@@ -1,16 +1,14 @@
 """Looking at a run: the pictures and curves of its report, computed once and kept in `evaluation/look.npz`.
 
 Everything that needs the models or the catalogue is done here, each kind of thing by one compiled function; the
-report only draws. The clips are the first of the held-back ones (and of the training ones), so two runs on one
-catalogue are looked at through the same clips, noise and prompts.
+report only draws. The clips are drawn from the held-back ones (and the training ones) by the run's seed, so two runs
+of one seed on one catalogue are looked at through the same clips, noise and prompts.
 """
 
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,21 +22,23 @@ import numpy as np
 from diorama.codec import Codec, PixelCodec, compression
 from diorama.core.array import Array
 from diorama.core.files import write_aside
+from diorama.core.machine import machine
 from diorama.core.module import count
 from diorama.core.random import normal, stream
 from diorama.data import Catalogue, ClipSource
 from diorama.diffusion import Denoiser, Denoising
-from diorama.evaluate import psnr, ssim
+from diorama.evaluate import psnr, quantise, ssim
 from diorama.net import LabelConfig, TextConfig, null
 from diorama.process.spectrum import rapsd
 from diorama.process.weighting import X0
+from diorama.run.evaluate import fingerprint, neighbours_path, samples_path
+from diorama.run.examples import clips, conditions, media_of, some, sources
 from diorama.run.folder import Folder
 from diorama.run.generate import bucket_for
 from diorama.run.run import Bucket, Run, Sampling
-from diorama.run.train import clips, conditions, sources, to_uint8
 from diorama.sample import classifier_free, plan, sample
 
-FORMAT = 1  # of look.npz: another number means looking again
+FORMAT = 3  # of look.npz: another number means looking again
 CLIPS = 32  # held-back clips, and training clips, that are measured
 SHOWN = 8  # of them, beside their reconstructions
 SHEET = 24  # clips in a contact sheet
@@ -98,42 +98,30 @@ def _look(folder: Folder, inputs: dict[str, Any]) -> Look:
     held, train = clips(catalogue, bucket, "test"), found[bucket]
     held_back, held = held is not None, held or train
 
-    sheets = {f"train{i}": _media(s, SHEET if b == bucket else SHEET // 3) for i, (b, s) in enumerate(found.items())}
-    captions = {str(b): _names(s, range(len(sheets[f"train{i}"]))) for i, (b, s) in enumerate(found.items())}
-    seen, pictures = _reconstructions(codec, bucket, held, train)
+    shown = {b: some(len(s), SHEET if b == bucket else SHEET // 3, run.seed) for b, s in found.items()}
+    sheets = {f"train{i}": media_of(s, shown[b]) for i, (b, s) in enumerate(found.items())}
+    captions = {str(b): _names(s, shown[b].tolist()) for b, s in found.items()}
+    chosen = [(s, some(len(s), CLIPS, run.seed)) for s in (held, train)]
+    seen, pictures = _reconstructions(codec, bucket, *(media_of(s, rows) for s, rows in chosen))
     about = {
         "inputs": inputs,
         "bucket": str(bucket),
         "data": _data(catalogue) | {"captions": captions},
         "held_back": held_back,
+        "trained": len({source.row(i)["id"] for source in found.values() for i in range(len(source))}),
         "machine": machine(),
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in ("diorama", "jax", "numpy")},
         "parameters": {"codec": count(codec), "denoiser": count(denoiser)},
     }
-    signals = [conditions(run, folder, s.captions[:CLIPS], s.labels[:CLIPS]) for s in (held, train)]
-    curves = _loss(run, denoiser, bucket, (seen["held"], held.ids[:CLIPS], signals[0]),
-                   (seen["train"], train.ids[:CLIPS], signals[1]))  # fmt: skip
+    examples = (
+        (latents, s.ids[rows], conditions(run, folder, [s.captions[i] for i in rows], s.labels[rows]))
+        for latents, (s, rows) in zip((seen["held"], seen["train"]), chosen, strict=True)
+    )
+    curves = _loss(run, denoiser, bucket, *examples)
     grid, samples = _samples(run, folder, codec, denoiser, bucket, held)
     about |= {"codec": pictures.pop("about"), "samples": grid}
     return Look(about, sheets | pictures | curves | samples)
-
-
-def machine() -> dict[str, Any]:
-    """What this process computes on."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [x.split(":", 1)[1].strip() for x in info.read_text().splitlines() if x.startswith("model name")]
-        cpu = models[0] if models else cpu
-    devices = Counter(f"{d.device_kind} ({d.platform})" for d in jax.devices() if d.platform != "cpu")
-    return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "devices": dict(devices)}  # fmt: skip
-
-
-def _media(source: ClipSource, n: int) -> np.ndarray:
-    """The first clips of a source (n, t, h, w, 3) uint8."""
-    return np.stack([source[i]["media"] for i in range(min(n, len(source)))])
 
 
 def _names(source: ClipSource, rows: Iterable[int]) -> list[str]:
@@ -192,15 +180,14 @@ def _there_and_back(codec: Codec | PixelCodec, media: Array) -> dict[str, Array]
 
 
 def _reconstructions(
-    codec: Codec | PixelCodec, bucket: Bucket, held: ClipSource, train: ClipSource
+    codec: Codec | PixelCodec, bucket: Bucket, media: np.ndarray, training: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The latents of held-back and training clips; and held-back clips beside what the codec makes of them."""
     size = min(CLIPS, bucket.batch)
-    media, training = _media(held, CLIPS), _media(train, CLIPS)
     out, other = (
         _in_parts(partial(_there_and_back, codec), size, m / np.float32(127.5) - 1) for m in (media, training)
     )
-    again = to_uint8(out["again"])
+    again = quantise(out["again"])
     shape = (bucket.frames, bucket.height, bucket.width)
     about = {"n": len(media), "psnr": float(psnr(media, again).mean()), "ssim": float(ssim(media, again).mean()),
              "compression": compression(codec, *shape), "latents": list(codec.latent_shape(*shape))}  # fmt: skip
@@ -220,7 +207,7 @@ def _colours(latents: np.ndarray) -> np.ndarray:
     parts = flat @ axes[:, ::-1][:, :3]
     parts /= np.maximum(parts.std(0), 1e-9)
     parts = np.pad(parts, ((0, 0), (0, 3 - parts.shape[1])))
-    return to_uint8(parts / 2).reshape(*latents.shape[:-1], 3)
+    return quantise(parts / 2).reshape(*latents.shape[:-1], 3)
 
 
 @partial(jax.jit, static_argnames="objective")
@@ -282,7 +269,7 @@ def _samples(
     draw = partial(_draw, codec, denoiser, how=how, taus=taus, shape=shape, seed=run.seed)
     out = _in_parts(lambda ids, batch, scale: draw(ids, batch, scale), min(how.batch, len(jobs)),
                     which.astype(np.uint32), batch, np.array([s for _, s in jobs], np.float32))  # fmt: skip
-    media = to_uint8(out["media"][:, : bucket.frames, : bucket.height, : bucket.width])
+    media = quantise(out["media"][:, : bucket.frames, : bucket.height, : bucket.width])
     columns = [media[[jobs.index((i, s)) for i in range(PROMPTS)]] for s in scales]
     about = {"scales": scales, "own": own, "prompts": _names(held, rows.tolist()), "seed": run.seed, "rate": how.rate}
     spectra = {name: out[name][: len(rows)].mean(0) for name in ("spectrum_drawn", "spectrum_drawn_latents")}
@@ -305,21 +292,27 @@ def _evaluated(folder: Folder) -> tuple[list[dict[str, Any]], dict[str, np.ndarr
     """Of the buckets that `diorama evaluate` drew samples of: the first ones, and those nearest to a training clip."""
     about: list[dict[str, Any]] = []
     arrays: dict[str, np.ndarray] = {}
-    catalogue = folder.catalogue()
-    for bucket in folder.run().denoiser.buckets:
-        drawn, near = (folder.scores.with_name(f"{name}{bucket}.npz") for name in ("", "neighbours-"))
+    catalogue, run, key = folder.catalogue(), folder.run(), fingerprint(folder)
+    for bucket in run.denoiser.buckets:
+        drawn, near = samples_path(folder, bucket), neighbours_path(folder, bucket)
         train, test = clips(catalogue, bucket, "train"), clips(catalogue, bucket, "test")
         if not (drawn.exists() and near.exists() and train and test):
             continue
         with np.load(drawn) as file, np.load(near) as neighbours:
+            if not str(file["key"]) == str(neighbours["key"]) == key:
+                continue
             media, distance, threshold = file["media"], neighbours["distance"], float(neighbours["threshold"])
             order = np.argsort(distance, kind="stable")[:NEIGHBOURS]
-            index = neighbours["index"][order].tolist()
-        i, prompts = len(about), _names(test, range(len(media)))  # sample k was drawn for held-back clip k
+            seen, held = int(neighbours["train"]), int(neighbours["test"])
+            index = some(len(train), seen, run.seed)[neighbours["index"][order]].tolist()
+        prompts = _names(test, some(len(test), held, run.seed)[: len(media)].tolist())
+        i, sheet = len(about), some(len(media), SHEET, run.seed)
         about.append({
-            "bucket": str(bucket), "n": len(media), "prompts": prompts[:SHEET], "captions": _names(train, index),
+            "bucket": str(bucket), "n": len(media), "prompts": [prompts[j] for j in sheet],
+            "captions": _names(train, index),
             "distance": distance[order].tolist(), "threshold": threshold, "asked": [prompts[j] for j in order],
+            "searched": seen, "searchable": len(train),
         })  # fmt: skip
-        arrays |= {f"sampled{i}": media[:SHEET], f"near_sample{i}": media[order],
+        arrays |= {f"sampled{i}": media[sheet], f"near_sample{i}": media[order],
                    f"near_train{i}": np.stack([train[j]["media"] for j in index])}  # fmt: skip
     return about, arrays

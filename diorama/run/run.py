@@ -90,6 +90,10 @@ class Sampling:
     batch: int = 32
     rate: float = 8.0
 
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch < 1 or self.rate <= 0:
+            raise UserError("sampling.steps and sampling.batch are at least 1, and sampling.rate is above 0")
+
 
 @dataclass(frozen=True)
 class Evaluation:

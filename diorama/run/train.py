@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import jax
@@ -12,35 +11,17 @@ from jax.experimental import multihost_utils
 
 from diorama.codec import Codec, ConvCodecConfig, Reconstruction, decode, encode
 from diorama.core import release
-from diorama.core.errors import UserError
 from diorama.core.files import write_aside
 from diorama.core.progress import progress
-from diorama.data import ArraySource, Catalogue, ClipSource, in_order, loader
+from diorama.data import ArraySource, Catalogue, in_order, loader
+from diorama.evaluate import quantise
 from diorama.media import contact_sheet
-from diorama.net import LabelConfig, TextConfig, text
+from diorama.net import text
+from diorama.run.examples import clips, conditions, media_of, some, sources, whole
 from diorama.run.folder import Folder
+from diorama.run.generate import Generator
 from diorama.run.run import Bucket, Run
 from diorama.train import Preview, load_model, train
-
-
-def clips(catalogue: Catalogue, bucket: Bucket, split: str | None) -> ClipSource | None:
-    """The clips of a bucket, or None if the catalogue has none of that shape."""
-    try:
-        return ClipSource(
-            catalogue, split, bucket.frames, bucket.height, bucket.width,
-            stride=bucket.stride, hop=bucket.hop, kind=bucket.kind,
-        )  # fmt: skip
-    except UserError:
-        return None
-
-
-def sources(catalogue: Catalogue, buckets: tuple[Bucket, ...]) -> list[tuple[Bucket, ClipSource]]:
-    """The training clips of every bucket that has any. Raises `UserError` when none has."""
-    found = [(bucket, source) for bucket in buckets if (source := clips(catalogue, bucket, "train"))]
-    if not found:
-        wanted = ", ".join(map(str, buckets))
-        raise UserError(f"{catalogue.path} has no training clip for any bucket ({wanted}): set other frames or strides")
-    return found
 
 
 def train_run(run: Run, catalogue: Catalogue, path: Path | str) -> Folder:
@@ -51,12 +32,24 @@ def train_run(run: Run, catalogue: Catalogue, path: Path | str) -> Folder:
         Stopped: after SIGTERM or Ctrl-C, with a checkpoint saved.
     """
     folder = Folder(Path(path))
+    _possible(run, catalogue)
     with _first_process_first():
         folder = Folder.claim(path, run, catalogue)
     learn_tokenizer(run, catalogue, folder)
     train_codec(run, catalogue, folder)
     train_denoiser(run, catalogue, folder)
     return folder
+
+
+def _possible(run: Run, catalogue: Catalogue) -> None:
+    """Raises `UserError` for what cannot be trained, before a folder is made for it."""
+    run.layout.sharding()  # are there so many devices?
+    for stage in (run.codec, run.denoiser) if run.codec.train else (run.denoiser,):
+        sources(catalogue, stage.buckets)
+    key, codec = jax.random.key(0), run.codec.codec
+    if isinstance(codec, ConvCodecConfig):
+        jax.eval_shape(codec.init, key)
+    jax.eval_shape(partial(run.denoiser.denoiser.init, channels=codec.channels), key)
 
 
 @contextmanager
@@ -92,13 +85,13 @@ def train_codec(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     config = stage.codec
     found = sources(catalogue, stage.buckets)
     show = found[0][1]
-    look = np.stack([show[i]["media"] for i in range(min(8, len(show)))])
+    look = media_of(show, some(len(show), 8, run.seed))
 
     def preview(model: object, examples: int, where: Path) -> None:
         codec = Codec.blank(model, config)  # type: ignore[arg-type]
         _, t, h, w, _ = look.shape
         again = decode(codec, encode(codec, look / np.float32(127.5) - 1))[:, :t, :h, :w]
-        pairs = [np.concatenate(pair, axis=1) for pair in zip(look, to_uint8(again), strict=True)]
+        pairs = [np.concatenate(pair, axis=1) for pair in zip(look, quantise(again), strict=True)]
         contact_sheet(pairs, where / f"{examples:09d}.png", columns=8, smallest=64)
 
     batches = loader(
@@ -112,21 +105,18 @@ def train_codec(run: Run, catalogue: Catalogue, folder: Folder) -> None:
 
     def keep() -> None:
         codec = Codec.blank(load_model(folder.path / "codec", init), config)
-        release.save(codec.measured(_some_latents(codec, catalogue, run.denoiser.buckets)), path)
+        release.save(codec.measured(_some_latents(codec, catalogue, run)), path)
 
     _once(path, keep)
 
 
-def _some_latents(codec: Codec, catalogue: Catalogue, buckets: tuple[Bucket, ...]) -> Iterator[np.ndarray]:
-    """Latents of 16 batches a bucket; clips are in order of content hash, so any first ones are a fair draw."""
-    for bucket, source in sources(catalogue, buckets):
-        for batch in islice(in_order(source, bucket.batch), 16):
-            yield np.asarray(encode(codec, whole(batch["media"], bucket.batch)))[: len(batch["media"])]
-
-
-def whole(media: np.ndarray, size: int) -> np.ndarray:
-    """A batch filled up to `size` by its last example, so that one compilation serves all."""
-    return np.concatenate([media, np.repeat(media[-1:], size - len(media), axis=0)])
+def _some_latents(codec: Codec, catalogue: Catalogue, run: Run) -> Iterator[np.ndarray]:
+    """Latents of 16 batches a bucket, drawn from all its clips."""
+    for bucket, source in sources(catalogue, run.denoiser.buckets):
+        rows = some(len(source), 16 * bucket.batch, run.seed)
+        for start in range(0, len(rows), bucket.batch):
+            media = media_of(source, rows[start : start + bucket.batch]) / np.float32(127.5) - 1
+            yield np.asarray(encode(codec, whole(media, bucket.batch)))[: len(media)]
 
 
 def latents(run: Run, catalogue: Catalogue, folder: Folder, bucket: Bucket) -> ArraySource | None:
@@ -158,22 +148,6 @@ def latents(run: Run, catalogue: Catalogue, folder: Folder, bucket: Bucket) -> A
     return ArraySource(columns | conditions(run, folder, source.captions, source.labels))
 
 
-def conditions(run: Run, folder: Folder, captions: list[str], labels: np.ndarray) -> dict[str, np.ndarray]:
-    """The signals of these clips by name, as the denoiser's conditions want them."""
-    out: dict[str, np.ndarray] = {}
-    for name, config in run.denoiser.denoiser.conditions.items():
-        if isinstance(config, TextConfig):
-            out[name] = text.encode(folder.tokenizer(), captions, config.length)
-        elif isinstance(config, LabelConfig):
-            if labels.max(initial=-1) >= config.classes:
-                raise UserError(
-                    f"the data have label {labels.max()} and denoiser.denoiser.conditions.{name}.classes is "
-                    f"{config.classes}: set it to {labels.max() + 1}"
-                )
-            out[name] = labels.astype(np.int32)
-    return out
-
-
 def train_denoiser(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     """`denoiser.safetensors`: the first average of denoiser training."""
     stage, path = run.denoiser, folder.path / "denoiser.safetensors"
@@ -197,8 +171,6 @@ def _alone(preview: Preview) -> Preview | None:
 
 def _preview(run: Run, catalogue: Catalogue, folder: Folder) -> Preview:
     """Draws the same few held-back prompts again and again while training."""
-    from diorama.run.generate import Generator
-
     bucket = next(b for b in run.denoiser.buckets if clips(catalogue, b, "train"))
     source = clips(catalogue, bucket, "test") or clips(catalogue, bucket, "train")
     assert source is not None
@@ -217,8 +189,3 @@ def _preview(run: Run, catalogue: Catalogue, folder: Folder) -> Preview:
         )
 
     return preview
-
-
-def to_uint8(media: jax.Array | np.ndarray) -> np.ndarray:
-    """Media in [-1, 1] as uint8."""
-    return np.asarray(np.rint((np.clip(np.asarray(media), -1, 1) + 1) * 127.5), np.uint8)

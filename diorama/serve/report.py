@@ -1,7 +1,9 @@
 """The report of a run: one HTML file that needs nothing beside it."""
 
+import json
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,8 +15,9 @@ from markupsafe import Markup
 
 from diorama.codec import PixelCodecConfig
 from diorama.core.files import write_text
-from diorama.evaluate import Score, read_scores
+from diorama.evaluate import Score
 from diorama.run import Folder, Run
+from diorama.run.evaluate import kept_scores
 from diorama.run.look import Look, look
 from diorama.serve import plots
 from diorama.serve.embed import TILE, joined, shown, strip
@@ -25,13 +28,15 @@ def write_report(folder: Folder) -> Path:
     """Write `report.html` in the folder of a trained run and return its path.
 
     What needs the models is computed first (`diorama.run.look`) and kept, so writing again is quick. Scores are those
-    of `evaluation/scores.json`; before `diorama evaluate` the page says so in their place.
+    of `diorama evaluate` for the run as it is now; where there are none the page says so in their place.
 
     Raises `UserError` when the run is not trained or its catalogue is gone.
     """
     seen = look(folder)
-    run, scores = folder.run(), read_scores(folder.scores) if folder.scores.exists() else []
+    run, scores = folder.run(), kept_scores(folder) or []
     logs = {stage: read_log(folder.path / stage) for stage in ("codec", "denoiser")}
+    notes = {stage: folder.path / stage / "machine.json" for stage in logs}
+    machines = {stage: json.loads(note.read_text()) for stage, note in notes.items() if note.exists()}
     held_back = seen.about["held_back"]
     figures = {
         "curves": plots.curves(logs["codec"], logs["denoiser"]) if logs["denoiser"] else "",
@@ -39,9 +44,9 @@ def write_report(folder: Folder) -> Path:
         "spectra": plots.spectra(seen.arrays),
     }
     page = _environment().get_template("report.html.j2").render(
-        run=run, path=folder.path, about=seen.about, config=folder.config.read_text(), figures=figures,
+        run=run, path=_near(folder.path), about=seen.about, config=folder.config.read_text(), figures=figures,
         held="held-back clips" if held_back else "training clips (none is held back)",
-        learned=_learned(run), what=_what(run, seen), facts=_facts(run, seen, logs),
+        learned=_learned(run), what=_what(run, seen), facts=_facts(run, seen, logs, machines),
         commands=_commands(run, folder, seen), scores=_grouped(scores),
         jpeg=_beside_jpeg(_grouped(scores)), **_clips(run, seen),
     )  # fmt: skip
@@ -106,7 +111,7 @@ def _what(run: Run, seen: Look) -> str:
     data = seen.about["data"]
     return (
         f"A generator of {' and '.join(kinds)} of {height} × {width} pixels, {how or 'without prompts'}, "
-        f"trained from scratch on {data['splits'].get('train', 0):,} clips of “{data['name']}”."
+        f"trained from scratch on {seen.about['trained']:,} clips of “{data['name']}”."
     )
 
 
@@ -115,29 +120,48 @@ def _learned(run: Run) -> bool:
     return not isinstance(run.codec.codec, PixelCodecConfig)
 
 
-def _facts(run: Run, seen: Look, logs: dict[str, list[dict[str, Any]]]) -> list[tuple[str, str, str]]:
+def _facts(
+    run: Run, seen: Look, logs: dict[str, list[dict[str, Any]]], machines: dict[str, dict[str, Any]]
+) -> list[tuple[str, str, str]]:
     """What stands at the head of the page: name, value, and what is to say about it."""
     about, examples = seen.about, {stage: log[-1]["examples"] if log else 0 for stage, log in logs.items()}
-    data, machine, times = about["data"], about["machine"], {stage: _seconds(log) for stage, log in logs.items()}
+    data, times = about["data"], {stage: _seconds(log) for stage, log in logs.items()}
     latents = " × ".join(map(str, about["codec"]["latents"]))
-    hardware = ", ".join(f"{n} {name}" for name, n in machine["devices"].items()) or f"{machine['cores']} CPU cores"
     stages = [stage for stage in ("codec", "denoiser") if examples[stage]]
     return [
-        ("Trained on", f"{data['splits'].get('train', 0):,} clips", f"of {data['clips']:,}: {_counted(data['kinds'])}"),
+        ("Trained on", f"{about['trained']:,} clips", f"of {data['clips']:,}: {_counted(data['kinds'])}"),
         ("Examples seen", f"{sum(examples.values()):,}", ", ".join(f"{s} {examples[s]:,}" for s in stages)),
         ("Training time", _duration(sum(times.values())), ", ".join(f"{s} {_duration(times[s])}" for s in stages)),
         ("Parameters", _millions(sum(about["parameters"].values())),
          ", ".join(f"{s} {_millions(n)}" for s, n in about["parameters"].items() if n)),
         ("Compression", f"{about['codec']['compression']:.3g}×" if _learned(run) else "none",
          f"latents {latents}" if _learned(run) else "works on pixels"),
-        ("Pictures made on", hardware, machine["cpu"]),
+        *_hardware(machines, about["machine"]),
     ]  # fmt: skip
+
+
+def _hardware(machines: dict[str, dict[str, Any]], here: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """What each stage was trained on, one line if it was the same; runs that did not note it show this machine."""
+    seen = {json.dumps(m): (stage, m) for stage, m in machines.items()}
+    named = {f"{stage} trained on".capitalize() if len(seen) > 1 else "Hardware": m for stage, m in seen.values()}
+    return [(name, _devices(m), m["cpu"]) for name, m in (named or {"Pictures made on": here}).items()]
+
+
+def _devices(machine: dict[str, Any]) -> str:
+    devices = ", ".join(f"{n} {name}" for name, n in machine["devices"].items()) or f"{machine['cores']} CPU cores"
+    return devices if machine["processes"] == 1 else f"{devices}, {machine['processes']} processes"
 
 
 def _seconds(log: Sequence[dict[str, Any]]) -> float:
     """Time in training: the log's clock starts again whenever a run goes on, so its last reading of each start."""
-    times = [line["seconds"] for line in log]
-    return sum(now for now, then in pairwise([*times, 0.0]) if then < now)
+    stops = [line for line, after in pairwise(log) if _started(line, after)]
+    return sum(line["seconds"] for line in [*stops, *log[-1:]])
+
+
+def _started(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    """Whether the run went on anew between two lines: less time went by than their examples took."""
+    took = (after["examples"] - before["examples"]) / after["examples_per_second"]
+    return after["seconds"] - before["seconds"] < 0.5 * took
 
 
 def _duration(seconds: float) -> str:
@@ -151,16 +175,25 @@ def _millions(n: int) -> str:
     return f"{n / 1e6:.2f} M" if n >= 1e5 else f"{n:,}"
 
 
+def _near(path: Path) -> Path:
+    """A path as one would type it here."""
+    path = path.resolve()
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def _commands(run: Run, folder: Folder, seen: Look) -> list[tuple[str, str]]:
     """The command of each step, and what it does."""
-    catalogue, name = folder.catalogue().path, folder.path
+    catalogue, name = _near(folder.catalogue().path), _near(folder.path)
     prompt = next((p for p in seen.about["samples"]["prompts"] if p), "") if folder.text_config() else ""
-    return [
-        (f"diorama train {run.name} --data {catalogue} --out {name}", "train again, or go on where it stopped"),
-        (f"diorama sample {name}" + (f' --prompt "{prompt}"' if prompt else ""), "draw from it"),
-        (f"diorama evaluate {name}", "measure it"),
-        (f"diorama report {name}", "write this page again"),
-    ]
+    asked = ("--prompt", prompt) if prompt else ()
+    again = ("train", name / "config.txt", "--data", catalogue, "--out", name)
+    commands = {
+        "go on where it stopped; with another --out, do it again": again,
+        "draw from it": ("sample", name, *asked),
+        "measure it": ("evaluate", name),
+        "write this page again": ("report", name),
+    }
+    return [(shlex.join(["diorama", *map(str, words)]), what) for what, words in commands.items()]
 
 
 def _clips(run: Run, seen: Look) -> dict[str, Any]:

@@ -105,13 +105,13 @@ def test_odd_sizes_are_cut_to_what_was_asked(generator):
 
 def test_samples_are_written(tmp_path, generator):
     clips = generator.draw(PROMPTS[:2], ids=IDS[1:3], bucket=VIDEO)
-    sheet = write_samples(clips, PROMPTS[:2], IDS[1:3], tmp_path, 8.0, {"guidance": 2.0})
+    sheet = write_samples(clips, PROMPTS[:2], np.array([1, -1]), IDS[1:3], tmp_path, 8.0, {"guidance": 2.0})
     assert sheet.exists()
     lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
-    assert lines[1] == {"id": 2**32 - 1, "prompt": "", "guidance": 2.0}
+    assert lines[1] == {"id": 2**32 - 1, "prompt": "", "label": -1, "guidance": 2.0}
     assert read(tmp_path / "000001.mp4").frames.shape == (9, 32, 32, 3)
     assert (tmp_path / "4294967295.gif").exists()
-    write_samples(clips[:, :1], PROMPTS[:2], IDS[1:3], tmp_path / "stills", 8.0, {})
+    write_samples(clips[:, :1], PROMPTS[:2], np.array([1, -1]), IDS[1:3], tmp_path / "stills", 8.0, {})
     np.testing.assert_array_equal(read(tmp_path / "stills" / "000001.png").frames, clips[0, :1])
 
 

@@ -18,7 +18,7 @@ from diorama.process import EDM
 from diorama.process.density import LogNormal
 from diorama.process.weighting import EDM as EDMWeighting
 from diorama.run import Bucket, CodecStage, DenoiserStage, Folder, Generator, Sampling, look
-from diorama.run.train import clips, conditions
+from diorama.run.examples import clips, conditions
 from diorama.sample import Euler
 from tests.net.tiny import stirred
 from tests.run.conftest import RUN, VIDEO

@@ -14,8 +14,8 @@ from diorama.run.train import (
     conditions,
     latents,
     learn_tokenizer,
+    quantise,
     sources,
-    to_uint8,
     train_codec,
     train_denoiser,
 )
@@ -92,7 +92,7 @@ def test_data_that_fit_no_bucket_are_said(tmp_path, catalogue):
 
 def test_uint8():
     values = np.array([-2, -1, -1 + 1 / 256, 0, 1, 2], np.float32)
-    assert to_uint8(values).tolist() == [0, 0, 0, 128, 255, 255]
+    assert quantise(values).tolist() == [0, 0, 0, 128, 255, 255]
     every = np.arange(256, dtype=np.uint8)
-    np.testing.assert_array_equal(to_uint8(every * np.float32(1 / 127.5) - 1), every)
-    assert to_uint8(jax.numpy.zeros(1)).dtype == np.uint8
+    np.testing.assert_array_equal(quantise(every * np.float32(1 / 127.5) - 1), every)
+    assert quantise(jax.numpy.zeros(1)).dtype == np.uint8

@@ -11,7 +11,8 @@ import pytest
 from diorama.core import UserError
 from diorama.evaluate import Score, to_json
 from diorama.run import Folder
-from diorama.run.train import clips
+from diorama.run.evaluate import fingerprint, neighbours_path, samples_path
+from diorama.run.examples import clips
 from diorama.serve import write_report
 from diorama.serve.report import _duration, _figure, _grouped, _seconds, _shape
 from tests.run.conftest import RUN, VIDEO
@@ -69,8 +70,11 @@ def test_it_shows_what_a_run_has(page, trained):
     assert page.tags.count("svg") == 3
     assert "denoiser.train.learning_rate: 0.001" in page.text
     assert "videos of 9 frames" in page.text.lower()
-    assert "diorama train tiny --data" in page.text
+    assert "config.txt --data" in page.text
     assert "codec 1 min 30 s, denoiser 1 min 30 s" in page.text  # 40 s, 40 s and 10 s between the stops
+    words = " ".join(page.text.split())
+    assert "Codec trained on 2 CPU cores a <processor>" in words
+    assert "Denoiser trained on 8 H200 (gpu), 2 processes" in words
 
 
 def test_it_says_what_is_missing(page, trained):
@@ -95,9 +99,10 @@ def test_scores_and_neighbours(trained, tmp_path):
         asked[bucket] = clips(copy.catalogue(), bucket, "test").captions
         n = len(asked[bucket])
         media = rng.integers(0, 256, (n, bucket.frames, 32, 32, 3), np.uint8)
-        np.savez(copy.scores.with_name(f"{bucket}.npz"), media=media)
-        np.savez(copy.scores.with_name(f"neighbours-{bucket}.npz"), index=np.arange(n),
-                 distance=np.arange(n, 0, -1) + 0.5, threshold=1.75)  # fmt: skip
+        np.savez(samples_path(copy, bucket), media=media, key=fingerprint(copy))
+        np.savez(neighbours_path(copy, bucket), index=np.arange(n), distance=np.arange(n, 0, -1) + 0.5, threshold=1.75,
+                 key=fingerprint(copy), train=n, test=n)  # fmt: skip
+    (copy.scores.parent / "key.txt").write_text(fingerprint(copy))
     page = Page(write_report(copy).read_text())
     words = " ".join(page.text.split())
     assert "label accuracy ↑ 0.625 0.875 – 0.125 8 3 a <judge>" in words
@@ -108,6 +113,9 @@ def test_scores_and_neighbours(trained, tmp_path):
     assert f"distance 1.50 asked “{last}”" in words
     assert words.index(f"asked “{last}”") < words.index(f"asked “{first}”")  # nearest first
     assert "Stills, 32 × 32, not selected" in words
+    assert f"Searched: {len(asked[VIDEO])} of" in words
+    (copy.scores.parent / "key.txt").write_text("of other settings")
+    assert "Nothing was measured yet" in write_report(copy).read_text()
 
 
 def test_an_untrained_run_is_an_error(folder, tmp_path):
@@ -124,7 +132,9 @@ def test_numbers_for_readers():
     ]  # fmt: skip
     assert [_duration(s) for s in (42.4, 90, 3599.8, 7275)] == ["42 s", "1 min 30 s", "1 h 0 min", "2 h 1 min"]
     assert _shape("9x32x48") == "videos of 9 frames, 32 × 48"
-    assert _seconds([{"seconds": s} for s in (1.0, 5.0, 2.0, 3.0)]) == 8.0
+    speed = {"examples_per_second": 1.0}
+    clock = enumerate((1.0, 2.0, 0.5, 1.5, 1.6, 2.6))  # an example a second; stopped after 2.0, and after 1.5
+    assert _seconds([{"examples": i, "seconds": s, **speed} for i, s in clock]) == 2.0 + 1.5 + 2.6
     assert _seconds([]) == 0.0
 
 
