@@ -2,8 +2,8 @@
 
 Command:   diorama curate cifar10_train-*.parquet --out cifar10 && diorama train cifar10_class --data cifar10
            diorama sample runs/cifar10_class --label ship --label frog --count 8
-Hardware:  two CPU cores, about 20 minutes.
-Score:     see docs/log.md
+Hardware:  two CPU cores, 12 minutes.
+Score:     class as asked 39 % (classifier on real pictures 49 %; n = 1,024, docs/log.md)
 
 Data: A. Krizhevsky 2009, 50,000 training pictures; curation holds back a tenth of them. A codec that halves each side
 costs a little sharpness and makes every step of the denoiser four times cheaper than in pixels.
@@ -36,7 +36,7 @@ def recipe() -> Run:
             ),
             buckets=(Bucket(batch=32),),
             train=Train(
-                examples=160_000, optimizer=Muon(), learning_rate=4e-3, warmup=6_400, decay=Cosine(),
+                examples=64_000, optimizer=Muon(), learning_rate=4e-3, warmup=3_200, decay=Cosine(),
                 checkpoint_every=20_000, log_every=3_200, preview_every=40_000,
             ),
         ),

@@ -5,7 +5,6 @@ Hardware:  two CPU cores, 8 minutes.
 """
 
 from diorama.codec import ConvCodecConfig
-from diorama.core import override
 from diorama.diffusion import DenoiserConfig, Denoising
 from diorama.net import TextConfig, UNetConfig
 from diorama.process.density import LogitNormal
@@ -41,16 +40,4 @@ def recipe() -> Run:
         ),
         sampling=Sampling(solver=Heun(), steps=12, guidance=7.0, batch=64),
         evaluation=Evaluation(samples=384, labels="digits", names=WORDS, motion="directions"),
-    )  # fmt: skip
-
-
-def quick() -> Run:
-    """The same in two to three minutes, for a first look: less of everything."""
-    return override(
-        recipe(),
-        [
-            "codec.train.examples=2400", "codec.train.checkpoint_every=800", "codec.train.preview_every=0",
-            "denoiser.train.examples=6400", "denoiser.train.checkpoint_every=3200", "denoiser.train.preview_every=0",
-            "sampling.steps=6", "evaluation.samples=64", "evaluation.classifier_steps=300",
-        ],
     )  # fmt: skip

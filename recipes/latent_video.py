@@ -4,7 +4,7 @@ Command:   diorama curate ~/media --out c && diorama train latent_video --data c
            diorama sample runs/latent_video --prompt "..."        (--first IMAGE goes on from a picture of yours)
 Hardware:  two CPU cores, about 20 minutes; an accelerator takes more examples and wider nets for the same time:
            --set denoiser.train.examples=5000000 --set denoiser.denoiser.net.widths="(128, 256, 256)"
-Score:     see docs/log.md
+Score:     depends on the media: `diorama evaluate`
 
 A folder of stills alone works, and so does one without captions: buckets without clips are left out, and a model
 that never met a caption draws without one. Videos give a window of 9 frames, every second one, from each 16 on.

@@ -2,8 +2,8 @@
 
 Command:   diorama curate weizmann64 --out weizmann && diorama train weizmann_action --data weizmann
            diorama sample runs/weizmann_action --label bending --prompt "a person bending down and standing up"
-Hardware:  two CPU cores, about 20 minutes.
-Score:     see docs/log.md
+Hardware:  two CPU cores, 26 minutes (busy).
+Score:     codec 29.5 dB at 36x fewer numbers; action as asked 100 % (n = 224, docs/log.md)
 
 Data: the Weizmann actions (Gorelick et al. 2007) as 64-pixel strips, seven persons, each clip also mirrored. Windows
 of 9 frames, every second one (0.7 s), begin at every second frame; whole persons are held back.

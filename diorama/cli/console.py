@@ -44,6 +44,7 @@ def stoppable() -> Iterator[None]:
         yield
     except Stopped as stopped:
         complain(
-            f"stopped after {stopped.examples:,} training examples, which are saved; to go on: {command(*sys.argv[1:])}"
+            f"stopped after {stopped.examples:,} training examples of the {stopped.name}, which are saved; "
+            f"to go on: {command(*sys.argv[1:])}"
         )
         raise

@@ -9,14 +9,22 @@ import typer
 from diorama.cli import recipes
 from diorama.cli.console import command, say, stoppable
 
-QUICK = (800, 200)  # videos and stills that --quick writes, instead of the 3200 and 800 of `write_digits`
+QUICK_MEDIA = {"clips": 800, "stills": 200}
+QUICK = [
+    "codec.train.examples=1040", "codec.train.warmup=160", "codec.train.checkpoint_every=400",
+    "codec.train.preview_every=0", "denoiser.train.examples=3600", "denoiser.train.warmup=480",
+    "denoiser.train.checkpoint_every=1200", "denoiser.train.preview_every=0", "sampling.steps=6",
+    "sampling.guidance=3", "sampling.batch=32", "evaluation.samples=32", "evaluation.classifier_steps=300",
+]  # fmt: skip
 
 
 def demo(
     out: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Everything goes here.", show_default="runs/demo")
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Two to three minutes; samples are poor.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A minute and a half, to see the way; samples follow no prompt yet.")
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change a setting; config.txt in RUN lists them all."),
@@ -40,9 +48,9 @@ def demo(
 
     began = time.monotonic()
     path = out or Path("runs") / ("demo_quick" if quick else "demo")
-    run = recipes.resolve("digits", settings or [], function="quick" if quick else "recipe")
+    run = recipes.resolve("digits", [*(QUICK if quick else []), *(settings or [])])
     with stoppable():
-        media = write_digits(path / "media", *(QUICK if quick else ()))
+        media = write_digits(path / "media", **(QUICK_MEDIA if quick else {}))
         say(f"{path / 'catalogue'}: {curate([media], path / 'catalogue')}")
         folder = train_run(run, Catalogue(path / "catalogue"), path)
         scores = evaluate_run(folder)

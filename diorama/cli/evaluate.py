@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from diorama.cli.console import command, say
+from diorama.cli.console import command, complain, say
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `diorama train` wrote.")],
     samples: Annotated[
-        int | None, typer.Option(min=2, help="How many to draw; the same as --set evaluation.samples=N.")
+        int | None, typer.Option(min=2, help="How many to draw, for good; as --set evaluation.samples=N.")
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -24,15 +24,20 @@ def evaluate(
 
     Example:  [bold]diorama evaluate runs/demo --set sampling.guidance=3[/bold]
     """
-    from diorama.core import override
+    from diorama.core import UserError, override
     from diorama.evaluate.score import table
     from diorama.run import Folder
-    from diorama.run.evaluate import evaluate_run
+    from diorama.run.evaluate import evaluate_run, gaps
 
     folder = Folder.open(run)
     changes = [*(settings or []), *([] if samples is None else [f"evaluation.samples={samples}"])]
+    for change in changes:
+        if not change.startswith(("sampling.", "evaluation.")):
+            raise UserError(f"{change}: only sampling.* and evaluation.* can change after training")
     if changes:
         folder = Folder.claim(run, override(folder.run(), changes), folder.catalogue())
     say(table(evaluate_run(folder)))
+    for gap in gaps(folder):
+        complain(f"note: {gap}")
     say(f"scores: {folder.scores}")
     say(f"next: {command('report', run)}")

@@ -5,11 +5,13 @@ command line was wrong; 130 interrupted by Ctrl-C; 143 told to stop by SIGTERM, 
 had begun. Anything else is a bug and keeps its traceback.
 """
 
+import importlib.metadata
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
-from diorama.cli.console import complain, quiet
+from diorama.cli.console import complain, quiet, say
 from diorama.cli.curate import curate
 from diorama.cli.demo import demo
 from diorama.cli.evaluate import evaluate
@@ -25,6 +27,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Say the version and leave.", is_eager=True)] = False,
+) -> None:
+    if version:
+        say(f"diorama {importlib.metadata.version('diorama')}")
+        raise typer.Exit
+
+
 for command in (demo, curate, train, sample, evaluate, report):
     app.command(no_args_is_help=command is not demo)(command)
 

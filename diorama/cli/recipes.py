@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -46,19 +47,44 @@ def load(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever it is, it is the recipe's
+        raise _fault(path, error) from None
     return module
 
 
-def resolve(name: str, settings: list[str], seed: int | None = None, function: str = "recipe") -> "Run":
-    """The run of recipe `name`, with `path=value` settings applied. Raises `UserError`."""
-    from diorama.core import UserError, override
+def _fault(path: Path, error: Exception) -> Exception:
+    """What is wrong with a recipe's file, and in which of its lines."""
+    from diorama.core.errors import UserError
+
+    if isinstance(error, UserError):
+        return error
+    calls = traceback.extract_tb(error.__traceback__)
+    frames = [call.lineno for call in calls if Path(call.filename) == path.resolve()]
+    line = error.lineno if isinstance(error, SyntaxError) else frames[-1] if frames else None
+    return UserError(f"{path}{f', line {line}' if line else ''}: {type(error).__name__}: {error}")
+
+
+def resolve(name: str, settings: list[str], seed: int | None = None) -> "Run":
+    """The run of recipe `name`, or of the `config.txt` of another run, with `path=value` settings applied.
+
+    Raises `UserError`.
+    """
+    from diorama.core import UserError, override, parse
     from diorama.run import Run
 
-    make = getattr(load(name), function, None)
+    settings = [*settings, *([] if seed is None else [f"seed={seed}"])]
+    if name.endswith(".txt") and Path(name).is_file():
+        return override(parse(Path(name).read_text(), Run), settings)
+    module = load(name)
+    make = getattr(module, "recipe", None)
     if not callable(make):
-        raise UserError(f"the recipe {name} defines no function {function}(): it should return a Run")
-    run = make()
+        raise UserError(f"the recipe {name} defines no function recipe(): it should return a Run")
+    try:
+        run = make()
+    except Exception as error:  # likewise
+        raise _fault(Path(str(module.__file__)), error) from None
     if not isinstance(run, Run):
-        raise UserError(f"{function}() of the recipe {name} returned a {type(run).__name__}: it should return a Run")
-    return override(run, [*settings, *([] if seed is None else [f"seed={seed}"])])
+        raise UserError(f"recipe() of the recipe {name} returned a {type(run).__name__}: it should return a Run")
+    return override(run, settings)

@@ -43,6 +43,7 @@ def sample(
 
     from diorama.core.errors import UserError
     from diorama.core.files import hash_bytes
+    from diorama.net import text
     from diorama.run import Generator
     from diorama.run.generate import bucket_for, write_samples
 
@@ -57,6 +58,8 @@ def sample(
         raise UserError(f"--first goes on from a picture, and this draws single pictures: the run {run} or --frames 1")
     if first is not None and config.denoiser.objective.independent == 0:
         complain("note: this run never met a clean first frame in training (denoiser.objective.independent is 0)")
+    if any(prompts) and generator.folder.tokenizer().get_vocab_size() <= text.SMALLEST:
+        complain("note: this run met no captions in training, so a prompt means nothing to it")
     given = None if first is None else np.repeat(picture(first, bucket)[None], len(prompts), axis=0)
     media = generator.draw(
         prompts, labels, ids=numbers, bucket=bucket, sampling=how, first=given, seed=seed, quiet=False
@@ -64,10 +67,10 @@ def sample(
     about = {"guidance": how.guidance, "steps": how.steps, "seed": config.seed if seed is None else seed}
     names = [p or _class_name(config, i) for p, i in zip(prompts, labels, strict=True)]
     if out is None:
-        settings = [names, numbers.tolist(), str(bucket), sorted(about.items()), str(first)]
+        settings = [names, labels.tolist(), numbers.tolist(), str(bucket), sorted(about.items()), str(first)]
         out = run / "samples" / f"{_slug(names[0])}-{hash_bytes(repr(settings).encode(), 3)}"
-    sheet = write_samples(media, names, numbers, out, config.sampling.rate, about)
-    say(f"{len(media)} samples in {out}")
+    sheet = write_samples(media, names, labels, numbers, out, config.sampling.rate, about)
+    say(f"{len(media)} sample{'s' * (len(media) > 1)} in {out}")
     say(f"together: {sheet}")
 
 

@@ -6,20 +6,28 @@ from typing import Annotated
 import typer
 
 from diorama.cli import recipes
-from diorama.cli.console import command, say, stoppable
+from diorama.cli.console import command, complain, say, stoppable
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, or a path to a .py file.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A recipe's name, its .py file, or a run's config.txt.")
+    ],
     data: Annotated[Path, typer.Option(metavar="CATALOGUE", help="What `diorama curate` wrote.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="The run's folder.", show_default="runs/RECIPE")
+        Path | None, typer.Option(metavar="RUN", help="The run's folder.", show_default="runs/ and the run's name")
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change a setting; config.txt in RUN lists them all."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random; the same as --set seed=N.")] = None,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Of the first of several processes; auto on SLURM, Open MPI, TPU pods."),
+    ] = None,
+    processes: Annotated[int | None, typer.Option(metavar="N", help="How many processes train together.")] = None,
+    process: Annotated[int | None, typer.Option(metavar="I", help="Which of them this is, from 0.")] = None,
 ) -> None:
     """Train a recipe on a catalogue, or go on where an earlier call was stopped.
 
@@ -27,16 +35,29 @@ def train(
 
     On 8 devices: --set layout.data=8 splits batches, --set layout.fsdp=8 parameters and optimiser state too.
 
+    On several machines that share a file system, the same command on each, with --coordinator.
+
     Example:  [bold]diorama train latent_video --data c --set seed=1[/bold]
     """
+    from diorama.core.layout import join
     from diorama.data import Catalogue
     from diorama.run import train_run
+    from diorama.run.examples import clips
 
-    run = recipes.resolve(recipe, settings or [], seed)
+    if coordinator or processes is not None or process is not None:
+        join(coordinator, processes, process)
+    run, catalogue = recipes.resolve(recipe, settings or [], seed), Catalogue(data)
     path = out or Path("runs") / run.name
+    for bucket in run.denoiser.buckets:
+        source, frames = clips(catalogue, bucket, "train"), 1 + (bucket.frames - 1) * bucket.stride
+        say(f"{bucket}: {f'{len(source):,} examples' if source else f'left out, no clip has {frames} frames'}")
+    for name, stage in (("codec", run.codec.train), ("denoiser", run.denoiser.train)):
+        if stage and stage.warmup > stage.examples:
+            complain(f"note: {name}.train.warmup is {stage.warmup:,} of {stage.examples:,} examples: lower it too")
     with stoppable():
-        folder = train_run(run, Catalogue(data), path)
-    prompt = ("--prompt", "...") if folder.text_config() else ()
+        folder = train_run(run, catalogue, path)
+    captions = catalogue.clips("train")["caption"]
+    prompt = ("--prompt", "...") if folder.text_config() and captions.null_count < len(captions) else ()
     say(f"{path}: trained. next:")
     say(f"  {command('sample', path, *prompt)}")
     say(f"  {command('evaluate', path)}")

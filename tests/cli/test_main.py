@@ -1,5 +1,6 @@
 """The command line's manners: help, errors in one sentence, exit codes."""
 
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -119,12 +120,42 @@ def test_stopping_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     from diorama.train import Stopped
 
     def stopped(*args: object) -> None:
-        raise Stopped(12_800, 15)
+        raise Stopped("codec", 12_800, 15)
 
     monkeypatch.setattr("diorama.run.train_run", stopped)
     monkeypatch.setattr("diorama.data.Catalogue", lambda path: path, raising=False)
+    monkeypatch.setattr("diorama.run.examples.clips", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["diorama", "train", "digits", "--data", "my clips"])
     code, _, err = run(capsys, "train", "digits", "--data", "my clips")
     assert code == 143
     assert "12,800" in err
     assert "diorama train digits --data 'my clips'" in err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version")[:2] == (0, f"diorama {importlib.metadata.version('diorama')}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import nothing_like_it", "line 1: ModuleNotFoundError"),
+        ("def recipe(:", "line 1: SyntaxError"),
+        ("def recipe():\n    return Run(3)", "line 2: NameError"),
+    ],
+)
+def test_a_broken_recipe_is_named_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "train", "mine.py", "--data", tmp_path)
+    assert code == 1
+    assert "mine.py, " + said in err
+
+
+def test_evaluate_changes_what_does_not_train(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "config.txt").write_text("")
+    code, _, err = run(capsys, "evaluate", tmp_path, "--set", "denoiser.train.examples=5")
+    assert code == 1
+    assert "only sampling.* and evaluation.*" in err

@@ -3,14 +3,17 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diorama.data.digits import write_digits
+from diorama.train import read_log
 from tests.cli.test_main import TINY, run
 
 pytestmark = pytest.mark.slow
@@ -62,7 +65,7 @@ def test_train_and_sample(catalogue: Path, tmp_path: Path, capfd: pytest.Capture
 
     code, _, err = run(capfd, "train", TINY, "--data", catalogue, "--out", folder, "--seed", "1")
     assert code == 1
-    assert "name another --out" in err
+    assert "use another folder" in err
 
 
 def test_a_folder_of_stills_without_captions(tmp_path: Path, capfd: pytest.CaptureFixture[str], media: Path) -> None:
@@ -104,3 +107,30 @@ def test_told_to_stop_it_saves_and_goes_on(catalogue: Path, tmp_path: Path) -> N
     seen = [json.loads(line)["examples"] for line in log.read_text().splitlines()]
     assert seen == sorted(set(seen))
     assert seen[-1] == 2400
+
+
+def test_two_processes_train_what_one_does(catalogue: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    words = "train", TINY, "--data", catalogue
+    alone = diorama(*words, "--out", one)
+    assert alone.returncode == 0, alone.stderr
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        here = f"localhost:{free.getsockname()[1]}"
+    together = "--out", two, "--set", "layout.data=2", "--coordinator", here, "--processes", "2", "--process"
+    runs = [
+        subprocess.Popen(_words((*words, *together, str(i))), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for i in range(2)
+    ]
+    try:
+        for process in runs:
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors
+    finally:
+        for process in runs:
+            process.kill()
+    for stage in ("codec", "denoiser"):
+        losses = [[line["loss"] for line in read_log(run / stage)] for run in (one, two)]
+        assert len(losses[0]) > 1
+        np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    assert diorama("sample", two, "--prompt", "a seven").returncode == 0
