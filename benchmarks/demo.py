@@ -1,6 +1,7 @@
 """The demo's denoiser as benchmarks run it: sizes from the recipe, parameters and data random."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from diorama.codec import latent_shape
 from diorama.core.layout import Layout
+from diorama.core.memory import keep_memory
 from diorama.core.random import stream
 from diorama.diffusion import Denoiser
-from diorama.net import null
+from diorama.net import TransformerConfig, UNetConfig, null
 from diorama.run import Bucket
 from diorama.sample import Euler, classifier_free, grid, plan, sample
 from diorama.train import Train
@@ -25,9 +27,11 @@ SEED = 0
 class Demo:
     """The recipe, a denoiser whose every parameter is random (none zero, as some are at the start), and its shapes."""
 
-    def __init__(self) -> None:
+    def __init__(self, net: UNetConfig | TransformerConfig | None = None) -> None:
+        keep_memory()  # as training does; PyTorch takes its memory from the same allocator
         self.run = recipe()
-        self.stage = self.run.denoiser
+        denoiser = self.run.denoiser.denoiser
+        self.stage = replace(self.run.denoiser, denoiser=replace(denoiser, net=net or denoiser.net))
         start = self.init(stream(SEED, "init"))
         leaves, structure = jax.tree.flatten(start)
         keys = jax.random.split(stream(SEED, "shake"), len(leaves))

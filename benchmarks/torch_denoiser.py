@@ -1,13 +1,10 @@
-"""The demo's denoiser in PyTorch, as one would write it there: U-Net, text encoder, objective, step, sampler.
+"""The demo's denoiser in PyTorch, which Diorama does not need: text encoder, objective, step, sampler.
 
-Needs PyTorch, which Diorama does not. The same blocks under the same names as `diorama.net.unet` and
-`diorama.net.condition`, so that parameters are copied by path. Arrays are `(b, t, h, w, c)` as in Diorama, which is
-channels last for the convolutions: on CPU that and channels-last weights measured faster than contiguous ones. A
-convolution along time is `conv2d` with a 3 x 1 kernel, which measured three times faster than matrix products of
-shifted frames. The text is encoded once for all steps of sampling.
+Parameters are copied by path. The text is encoded once for all steps of sampling.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
@@ -16,171 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.torch_nets import Norm, SelfAttention, SpatialConv, TemporalConv, Transformer, UNet
 from diorama.diffusion import DenoiserConfig, Denoising
-from diorama.net import TextConfig, UNetConfig
-from diorama.net.attention import grid_positions
+from diorama.net import TextConfig, TransformerConfig, UNetConfig
 from diorama.process import RectifiedFlow
 from diorama.process.density import LogitNormal
 from diorama.process.weighting import Velocity
 from diorama.train import AdamW, Train
 from diorama.train.ema import gamma_of
-
-EPSILON = 1e-6
-
-
-class Norm(nn.Module):
-    def __init__(self, channels: int):
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.gain.shape, self.gain, EPSILON)
-
-
-class SpatialConv(nn.Conv2d):
-    """k x k on `(b, t, h, w, c)`."""
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__(inputs, outputs, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = super().forward(x.flatten(0, 1).permute(0, 3, 1, 2))
-        return y.permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
-
-
-class TemporalConv(nn.Conv2d):
-    """Three taps along t of `(b, t, h, w, c)`."""
-
-    def __init__(self, channels: int, causal: bool):
-        super().__init__(channels, channels, (3, 1), padding=(0 if causal else 1, 0), bias=False)
-        self.causal = causal
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x.flatten(2, 3)
-        if self.causal:
-            y = F.pad(y, (0, 0, 0, 0, 2, 0))
-        return super().forward(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(2, x.shape[2:4])
-
-
-class Block(nn.Module):
-    def __init__(self, inputs: int, outputs: int, config: UNetConfig):
-        super().__init__()
-        self.norm1 = Norm(inputs)
-        self.conv1 = SpatialConv(inputs, outputs)
-        self.film = nn.Linear(config.width, 2 * outputs)
-        self.conv2 = SpatialConv(outputs, outputs)
-        self.norm2 = Norm(outputs)
-        self.time = TemporalConv(outputs, config.causal)
-        self.skip = nn.Linear(inputs, outputs) if inputs != outputs else nn.Identity()
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        scale, shift = self.film(embedding)[:, :, None, None].chunk(2, -1)
-        y = self.conv1(F.silu(self.norm1(x)))
-        y = y + self.time(F.silu(self.norm2(y)))
-        y = self.conv2(F.silu(torch.addcmul(shift, y, 1 + scale)))
-        return self.skip(x) + y
-
-
-class SelfAttention(nn.Module):
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.qkv, self.out, self.heads = nn.Linear(width, 3 * width), nn.Linear(width, width), heads
-
-    def forward(self, x: Tensor, turn: tuple[Tensor, Tensor] | None, mask: Tensor | None) -> Tensor:
-        b, n, d = x.shape
-        q, k, v = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        q, k = rms(q), rms(k)
-        if turn is not None:
-            q, k = rotary(q, *turn), rotary(k, *turn)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.out(y.transpose(1, 2).reshape(b, n, d))
-
-
-class CrossAttention(nn.Module):
-    def __init__(self, width: int, tokens_width: int, heads: int):
-        super().__init__()
-        self.q, self.kv, self.out = (
-            nn.Linear(width, width), nn.Linear(tokens_width, 2 * width), nn.Linear(width, width)
-        )  # fmt: skip
-        self.null, self.heads = nn.Parameter(torch.zeros(tokens_width)), heads
-
-    def forward(self, x: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        b, n, d = x.shape
-        tokens = torch.cat([self.null.expand(b, 1, -1), tokens], 1)
-        mask = F.pad(mask, (1, 0), value=True)
-        q = self.q(x).view(b, n, self.heads, -1).transpose(1, 2)
-        k, v = self.kv(tokens).view(b, -1, 2, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(rms(q), rms(k), v, attn_mask=mask[:, None, None])
-        return self.out(y.transpose(1, 2).reshape(b, n, d))
-
-
-class Middle(nn.Module):
-    def __init__(self, width: int, config: UNetConfig):
-        super().__init__()
-        self.norm1, self.attention = Norm(width), SelfAttention(width, config.heads)
-        self.norm2, self.cross = Norm(width), CrossAttention(width, config.width, config.heads)
-        self.causal = config.causal
-        self.turns: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
-
-    def forward(self, x: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        b, t, h, w, d = x.shape
-        if (t, h, w) not in self.turns:
-            self.turns[t, h, w] = angles(t, h, w, d // self.attention.heads)
-        frame = torch.arange(t).repeat_interleave(h * w)
-        y = x.reshape(b, t * h * w, d)
-        sees = frame[None, :] <= frame[:, None] if self.causal else None
-        y = y + self.attention(self.norm1(y), self.turns[t, h, w], sees)
-        y = y + self.cross(self.norm2(y), tokens, mask)
-        return y.view(x.shape)
-
-
-class NoiseLevel(nn.Module):
-    def __init__(self, width: int):
-        super().__init__()
-        self.hidden, self.out = nn.Linear(64, width), nn.Linear(width, width)
-        period = torch.logspace(math.log10(0.01), math.log10(2.0), 32)
-        self.register_buffer("rate", 2 * torch.pi / period, persistent=False)
-
-    def forward(self, level: Tensor) -> Tensor:
-        angle = level[..., None] * self.rate
-        return self.out(F.silu(self.hidden(torch.cat([angle.sin(), angle.cos()], -1))))
-
-
-class UNet(nn.Module):
-    def __init__(self, config: UNetConfig, channels: int):
-        super().__init__()
-        widths, depth = config.widths, config.depth
-        above = (widths[0], *widths[:-1])
-        self.enter = SpatialConv(channels + 3, widths[0])
-        self.level, self.context = NoiseLevel(config.width), nn.Linear(config.width, config.width)
-        self.down = nn.ModuleList(
-            nn.ModuleList(Block(a if i == 0 else w, w, config) for i in range(depth))
-            for a, w in zip(above, widths, strict=True)
-        )
-        self.middle = Middle(widths[-1], config)
-        self.up = nn.ModuleList(
-            nn.ModuleList(Block(2 * w, a if i == depth - 1 else w, config) for i in range(depth))
-            for a, w in reversed(list(zip(above, widths, strict=True)))
-        )
-        self.norm, self.leave = Norm(widths[0]), SpatialConv(widths[0], channels)
-
-    def forward(self, x: Tensor, level: Tensor, mean: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        embedding = F.silu(self.level(level) + self.context(mean)[:, None])
-        x = self.enter(torch.cat([x, coordinates(x)], -1))
-        skips = []
-        for i, blocks in enumerate(self.down):
-            if i:
-                x = _each_frame(x, lambda y: F.avg_pool2d(y, 2))
-            for block in blocks:
-                x = block(x, embedding)
-                skips.append(x)
-        x = self.middle(x, tokens, mask)
-        for i, blocks in enumerate(self.up):
-            for block in blocks:
-                x = block(torch.cat([x, skips.pop()], -1), embedding)
-            if i < len(self.up) - 1:
-                x = _each_frame(x, lambda y: F.interpolate(y, scale_factor=2, mode="nearest"))
-        return self.leave(F.silu(self.norm(x)))
 
 
 class TextBlock(nn.Module):
@@ -222,9 +62,10 @@ class Denoiser(nn.Module):
         super().__init__()
         [(self.signal, text)] = config.conditions.items()
         same = isinstance(config.process, RectifiedFlow) and config.prediction == "velocity"
-        if not (same and isinstance(config.net, UNetConfig) and isinstance(text, TextConfig)):
-            raise NotImplementedError("only the demo's kind of denoiser is written here: U-Net, text, rectified flow")
-        self.net, self.text = UNet(config.net, channels), Text(text, config.net.width)
+        if not (same and isinstance(config.net, UNetConfig | TransformerConfig) and isinstance(text, TextConfig)):
+            raise NotImplementedError("only the demo's kind of denoiser is written here: text, rectified flow")
+        net, self.text = config.net, Text(text, config.net.width)
+        self.net = UNet(net, channels) if isinstance(net, UNetConfig) else Transformer(net, channels)
 
     def forward(self, x: Tensor, tau: Tensor, mean: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         at = tau[:, :, None, None, None]
@@ -243,25 +84,25 @@ class Denoiser(nn.Module):
                 value = self._take(left, f"{path}.{name}")
                 if isinstance(module, nn.Linear) and name == "weight":
                     value = value.T
-                elif isinstance(module, SpatialConv) and name == "weight":
+                elif (isinstance(module, SpatialConv) and name == "weight") or name == "mixing":
                     value = value.transpose(3, 2, 0, 1)
                 elif isinstance(module, TemporalConv):
                     value = value.transpose(2, 1, 0)[..., None]
                 assert value.shape == parameter.shape, (path, name, value.shape, parameter.shape)
                 parameter.data = torch.from_numpy(np.array(value))
         self.to(memory_format=torch.channels_last)
-        left = {path: value for path, value in left.items() if not path.startswith("conditions.")}
         assert not left, f"not copied: {', '.join(left)}"
 
     def _take(self, left: dict[str, np.ndarray], path: str) -> np.ndarray:
-        if not path.startswith("text."):
-            return left.pop(path)
-        ours = f"conditions.embedders.{self.signal}.{path.removeprefix('text.')}"
-        before, blocks, after = ours.partition(".blocks.")
-        if not blocks:
+        ours = re.sub("^text", f"conditions.embedders.{self.signal}", path)
+        number = re.search(r"\.blocks\.(\d+)", ours)
+        if number is None:
             return left.pop(ours)
-        number, _, name = after.partition(".")  # stacked in ours, a list here
-        return left[f"{before}.blocks.{name}"][int(number)]
+        stacked, index = ours.replace(number[0], ".blocks"), int(number[1])  # one array in ours, a list here
+        value = left[stacked]
+        if index == len(value) - 1:
+            del left[stacked]
+        return value[index]
 
 
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -315,31 +156,3 @@ def euler(
         with_text, without = forward(x.repeat(2, 1, 1, 1, 1), torch.full((2 * b, t), tau), *context).chunk(2)
         x = x + (after - tau) * torch.lerp(without, with_text, scale)
     return x
-
-
-def rms(x: Tensor) -> Tensor:
-    return F.rms_norm(x, x.shape[-1:], eps=EPSILON)
-
-
-def angles(t: int, h: int, w: int, width: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of `diorama.net.attention.rotary`, (n, width / 2)."""
-    positions, pairs = torch.from_numpy(np.array(grid_positions(t, h, w))), width // 2
-    each = pairs // 3
-    frequency = 100.0 ** (-torch.arange(each) / max(each, 1))
-    angle = F.pad((positions[..., None] * frequency).flatten(1), (0, pairs - 3 * each))
-    return angle.cos(), angle.sin()
-
-
-def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    a, b = x.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
-
-
-def coordinates(x: Tensor) -> Tensor:
-    b, t, h, w, _ = x.shape
-    axes = torch.arange(t) / 8.0, torch.linspace(-1, 1, h), torch.linspace(-1, 1, w)
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).expand(b, t, h, w, 3)
-
-
-def _each_frame(x: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor:
-    return call(x.flatten(0, 1).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).unflatten(0, x.shape[:2])
