@@ -1,7 +1,10 @@
 """Files that are never half written, and names that come from content."""
 
+import functools
+import glob
 import hashlib
 import os
+import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,24 +13,48 @@ from pathlib import Path
 
 @contextmanager
 def write_aside(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it into place when the block succeeds, remove it when it fails.
+    """Yield a temporary path of the same name; rename it to `path` when the block succeeds, remove it when it fails.
 
-    The temporary name keeps the suffix, because encoders choose a container by it. A folder works as well as a
-    file: an existing folder at `path` is replaced.
+    It lies in a hidden folder beside `path`, so that no pattern such as `*.npy` finds a half-written file. A folder
+    works as well as a file: an existing folder at `path` is replaced. What a killed process left is removed by the
+    next one that writes to the same folder.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    _sweep(path.parent)
+    hidden = path.with_name(f".{path.name}.{_HOST}.{os.getpid()}.tmp")
+    shutil.rmtree(hidden, ignore_errors=True)  # of a killed process with our number
+    hidden.mkdir()
+    aside = hidden / path.name
     try:
         yield aside
         if aside.is_dir() and path.is_dir():
             shutil.rmtree(path)
         os.replace(aside, path)
     finally:
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            aside.unlink(missing_ok=True)
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+_HOST = platform.node().replace(".", "-")  # a process number says nothing on another machine
+
+
+@functools.cache
+def _sweep(folder: Path) -> None:
+    """Remove what processes of this machine that live no more left half-written in `folder`; once a process."""
+    for left in folder.glob(f".*.{glob.escape(_HOST)}.*.tmp"):
+        process = left.suffixes[-2][1:]
+        if process.isdigit() and not _lives(int(process)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -1,5 +1,8 @@
 """Files that are never half written, and release files."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,7 +22,7 @@ def test_a_file_appears_whole_and_replaces(tmp_path):
     for text in ("one", "two"):
         with write_aside(path) as aside:
             assert aside.suffix == ".txt"
-            assert aside.parent == path.parent
+            assert aside.parent.parent == path.parent  # the same file system
             aside.write_text(text)
             assert not path.exists() or path.read_text() == "one"
         assert path.read_text() == text
@@ -54,6 +57,26 @@ def test_a_folder_appears_whole_and_replaces(tmp_path):
             (aside / name).write_text("")
         assert names(path) == [name]
     assert names(tmp_path) == ["made"]
+
+
+HALF = """
+import os, sys
+from diorama.core.files import write_aside
+with write_aside(sys.argv[1]) as aside:
+    aside.write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_process_left_is_no_file_and_goes_with_the_next_write(tmp_path):
+    process = subprocess.run([sys.executable, "-c", HALF, str(tmp_path / "a.txt")], check=False)
+    assert process.returncode == -9
+    assert len(names(tmp_path)) == 1
+    assert list(tmp_path.glob("*.txt")) == []
+    with write_aside(tmp_path / "b.txt") as living:  # another file of the same folder sweeps
+        living.write_text("")
+        assert names(tmp_path) == [living.parent.name]
+    assert names(tmp_path) == ["b.txt"]
 
 
 def test_writing_nothing_is_an_error_not_a_file(tmp_path):
