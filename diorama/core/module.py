@@ -86,8 +86,13 @@ REMAT: dict[str, Callable[..., Any] | None] = {
 }
 
 
+# Stacks this short are laid out one block after another: a loop copies what the backward pass keeps of every block
+# into one array and out again, a quarter of a training step of the demo's transformer (docs/log.md).
+UNROLLED = 8
+
+
 def scan(blocks: Any, x: Any, call: Callable[[Any, Any], tuple[Any, Any]], remat: str = "none") -> tuple[Any, Any]:
-    """Run stacked `blocks` over `x`: `call(block, x) -> (x, intermediate)`, compiled once for any depth.
+    """Run stacked `blocks` over `x`: `call(block, x) -> (x, intermediate)`; deep stacks are compiled as one block.
 
     `remat` names what the backward pass keeps: "none" (all), "dots" (matrix products), "full" (block inputs only).
     Returns the last x and the intermediates stacked along a leading axis of depth.
@@ -98,4 +103,6 @@ def scan(blocks: Any, x: Any, call: Callable[[Any, Any], tuple[Any, Any]], remat
 
     if remat != "none":
         body = jax.checkpoint(body, policy=REMAT[remat])
-    return jax.lax.scan(body, x, blocks)
+    depth = jax.tree.leaves(blocks)[0].shape[0]
+    unrolled = depth <= UNROLLED and remat == "none"  # with remat, memory matters more than time
+    return jax.lax.scan(body, x, blocks, unroll=depth if unrolled else 1)

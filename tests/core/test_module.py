@@ -83,7 +83,9 @@ def stacked():
     return stack(Layer.init, jax.random.key(1), DEPTH), jnp.linspace(-1, 1, 2 * WIDTH).reshape(2, WIDTH)
 
 
-def test_scan_is_a_loop(stacked):
+@pytest.mark.parametrize("unrolled", [0, DEPTH])
+def test_scan_is_a_loop(stacked, monkeypatch, unrolled):
+    monkeypatch.setattr("diorama.core.module.UNROLLED", unrolled)
     blocks, x = stacked
     out, between = scan(blocks, x, lambda block, x: (block(x), block(x)))
     for i, key in enumerate(jax.random.split(jax.random.key(1), DEPTH)):
