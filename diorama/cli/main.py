@@ -18,6 +18,7 @@ from diorama.cli.evaluate import evaluate
 from diorama.cli.report import report
 from diorama.cli.sample import sample
 from diorama.cli.train import train
+from diorama.cli.why import why
 
 app = typer.Typer(
     help="Train your own image and video generators, from a folder of media to samples and a report.\n\n"
@@ -38,7 +39,7 @@ def _options(
         raise typer.Exit
 
 
-for command in (demo, curate, train, sample, evaluate, report):
+for command in (demo, curate, why, train, sample, evaluate, report):
     app.command(no_args_is_help=command is not demo)(command)
 
 

@@ -10,25 +10,34 @@ if TYPE_CHECKING:
     from diorama.data.catalogue import Catalogue, Summary
     from diorama.data.clips import ArraySource, ClipSource, Example
     from diorama.data.curation import curate
+    from diorama.data.decide import judge
     from diorama.data.feed import RandomCrop, collate, in_order, loader
+    from diorama.data.rules import Curation, Drop, Percentile, Where
 
 _MODULES = {
     "catalogue": ("Catalogue", "Summary"),
     "clips": ("ArraySource", "ClipSource", "Example"),
     "curation": ("curate",),
+    "decide": ("judge",),
     "feed": ("RandomCrop", "collate", "in_order", "loader"),
+    "rules": ("Curation", "Drop", "Percentile", "Where"),
 }
 
 __all__ = [
     "ArraySource",
     "Catalogue",
     "ClipSource",
+    "Curation",
+    "Drop",
     "Example",
+    "Percentile",
     "RandomCrop",
     "Summary",
+    "Where",
     "collate",
     "curate",
     "in_order",
+    "judge",
     "loader",
 ]
 

@@ -14,7 +14,18 @@ import pyarrow as pa
 from diorama.core.errors import UserError
 from diorama.core.files import hash_bytes
 from diorama.data.frames import Frames
-from diorama.data.ledger import DECISION, LATEST, MANIFEST, NARROW, OBSERVATION, as_json, connect
+from diorama.data.ledger import (
+    DECISION,
+    KEYS,
+    LATEST,
+    MANIFEST,
+    MEASURED,
+    NARROW,
+    OBSERVATION,
+    as_json,
+    connect,
+    quote,
+)  # fmt: skip
 
 SHOWN = 3  # names of items left out, beside each reason
 
@@ -47,6 +58,28 @@ class Summary:
             others = sum(len(gone) for _, gone in reasons[8:])
             lines.append(f"  left out {others:,} for {len(reasons) - 8} other reasons, all in the decisions")
         lines.append(f"  {self.new:,} items were new or changed" if self.new else "  nothing was new: no work to do")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """All that is known of one item: what was seen, what stages measured, and every verdict on it, the oldest first."""
+
+    item: dict[str, Any]
+    measured: dict[str, dict[str, Any]]
+    history: list[dict[str, Any]]
+
+    def __str__(self) -> str:
+        def listed(row: dict[str, Any], *without: str) -> str:
+            values = {k: v for k, v in row.items() if v is not None and k not in without and not isinstance(v, bytes)}
+            return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
+
+        lines = [self.item["location"], f"  seen: {listed(self.item, 'location', 'root', 'stamp', 'run', 'more')}"]
+        lines += [f"  {stage}: {listed(row, 'id')}" for stage, row in self.measured.items()]
+        for row in self.history:
+            why = f": {row['metric']} {row['value']:.4g}, threshold {row['threshold']:.4g}" if row["metric"] else ""
+            instead = f"; {row['partner']} is kept" if row["partner"] else ""
+            lines.append(f"  {row['time']} {row['verdict']} ({row['actor']}): {row['reason']}{why}{instead}")
         return "\n".join(lines)
 
 
@@ -90,17 +123,52 @@ class Catalogue:
         return [Path(path) if path else media.as_py() for media, path in pairs]
 
     def ask(self, question: str) -> pa.Table:
-        """Answer SQL about the views `clips`, `observations` (the latest of each item), `decisions` (likewise) and
-        `ledger` (every decision ever taken).
+        """Answer SQL about the views `clips`, `observations` (the latest of each item), `decisions` (likewise),
+        `ledger` (every decision ever taken), and what each stage of the policy measured, by the stage's name.
 
             catalogue.ask("select reason, count(*) from decisions where verdict = 'drop' group by reason")
         """
         return self._views.sql(question).to_arrow_table()
 
+    @property
+    def _stages(self) -> dict[str, str]:
+        """Folders of observations by stage."""
+        return self._head.get("stages", {})
+
+    def explain(self, clip: str) -> list["Explanation"]:
+        """Why a clip is in the catalogue or not, of all that `clip` names: an id or its first digits, or a file.
+
+        Raises `UserError` when it names none.
+        """
+        con, where = self._views, quote(clip)
+        items = (
+            con.sql(
+                f"select * from observations where id like {quote(clip + '%')} or location = {where} "
+                f"or ends_with(location, {quote('/' + clip)}) order by location"
+            )
+            .to_arrow_table()
+            .to_pylist()
+        )
+        if not items:
+            raise UserError(f"{self.path} has seen no clip '{clip}': give an id, or a file as it was curated")
+        return [self._explained(item) for item in items]
+
+    def _explained(self, item: dict[str, Any]) -> "Explanation":
+        con = self._views
+        history = con.sql(f"select * from ledger where location = {quote(item['location'])} order by run")
+        measured: dict[str, dict[str, Any]] = {}
+        for stage in self._stages:
+            rows = con.sql(f"select * from {stage} where id = {quote(item['id'] or '')}").to_arrow_table().to_pylist()
+            measured |= {stage: rows[0]} if rows else {}
+        return Explanation(item, measured, history.to_arrow_table().to_pylist())
+
     @cached_property
     def _views(self) -> duckdb.DuckDBPyConnection:
         tables = {"seen": (self.path / self._head["probe"], OBSERVATION), "ledger": (self.path / "decisions", DECISION)}
-        con = connect(tables)
+        stages = {f"{name}_all": (self.path / folder, KEYS) for name, folder in self._stages.items()}
+        con = connect(tables | stages)
+        for name in self._stages:
+            con.execute(MEASURED.format(view=name, table=f"{name}_all"))
         con.execute(LATEST.format(view="observations", table="seen"))
         con.execute(LATEST.format(view="decisions", table="ledger"))
         con.register("clips", self.dataset)

@@ -1,7 +1,10 @@
 """What a catalogue is made of: Parquet rows of what was seen and decided, never edited, and the clips that train.
 
 observations/probe/<fingerprint>/<shard>.parquet    one row an item seen
+observations/<stage>/<fingerprint>/<shard>.parquet  one row a clip measured
+judgements/<name>.parquet                           what people said of clips
 decisions/<run>.parquet                             one row a verdict that changed
+policies/<fingerprint>.txt                          the stages and rules that decided
 clips.lance                                         the clips kept: bytes or a reference, and what is said of them
 catalogue.json                                      the version of clips.lance that is complete, written last
 """
@@ -15,8 +18,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from diorama.core.config import to_text
 from diorama.core.files import hash_bytes, write_aside
 from diorama.data.sources import SAID
+from diorama.data.stage import Stage
 
 _SAID = [(name, kind) for name, (kind, _) in SAID.items() if name not in ("rate", "frame_width")]
 _SEEN = [
@@ -50,9 +55,22 @@ DECISION = pa.schema([
     ("verdict", pa.string()),  # keep or drop
     ("reason", pa.string()),
     ("partner", pa.string()),  # the location kept in its place
-    ("actor", pa.string()),  # rule or person
+    ("metric", pa.string()),  # what the rule looked at, as stage.measure
+    ("value", pa.float64()),
+    ("threshold", pa.float64()),
+    ("actor", pa.string()),  # rule, or who judged
+    ("policy", pa.string()),  # fingerprint of the stages and rules
     ("run", pa.int32()),
     ("time", pa.string()),
+])  # fmt: skip
+
+JUDGEMENT = pa.schema([
+    ("id", pa.string()),
+    ("verdict", pa.string()),  # keep, drop, or undo
+    ("reason", pa.string()),
+    ("person", pa.string()),
+    ("time", pa.string()),
+    ("nth", pa.int64()),  # order of judgements
 ])  # fmt: skip
 
 # What a clip is to a training run; the hash of these columns over all clips is the catalogue's identity.
@@ -76,6 +94,25 @@ def probe_folder(catalogue: Path, limits: Any) -> Path:
     return catalogue / "observations" / "probe" / hash_bytes(f"probe 1 {limits}".encode(), 8)
 
 
+_ARROW = {float: pa.float64(), int: pa.int64(), bool: pa.bool_(), str: pa.string(), bytes: pa.binary(),
+          list[float]: pa.list_(pa.float64()), list[int]: pa.list_(pa.int64())}  # fmt: skip
+
+
+KEYS = pa.schema([("id", pa.string()), ("error", pa.string())])  # first in every stage's observations
+
+
+def stage_schema(stage: Stage) -> pa.Schema:
+    """The columns of a stage's observations."""
+    columns = [pa.field(name, _ARROW[kind]) for name, kind in stage.columns.items()]
+    return pa.schema([*KEYS, *columns])
+
+
+def stage_folder(catalogue: Path, stage: Stage) -> Path:
+    """Where a stage's observations lie; another version or other parameters make another folder."""
+    text = f"{stage.name} {stage.version}\n{to_text(stage)}"
+    return catalogue / "observations" / stage.name / hash_bytes(text.encode(), 8)
+
+
 def append(folder: Path, name: str, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> None:
     """Write rows as `folder/name.parquet`, whole or not at all."""
     with write_aside(folder / f"{name}.parquet") as aside:
@@ -83,13 +120,13 @@ def append(folder: Path, name: str, rows: Iterable[dict[str, Any]], schema: pa.S
 
 
 def connect(tables: dict[str, tuple[Path, pa.Schema]]) -> duckdb.DuckDBPyConnection:
-    """DuckDB with a view a ledger, empty where nothing was written yet."""
+    """DuckDB with a view a ledger; empty where nothing was written yet, null where an older file lacks a column."""
     con = duckdb.connect(config={"threads": 2})
     for name, (folder, schema) in tables.items():
-        if any(folder.glob("*.parquet")):
-            con.execute(f"create view {name} as select * from read_parquet({quote(folder / '*.parquet')})")
-        else:
-            con.register(name, schema.empty_table())
+        con.register(f"blank_{name}", schema.empty_table())
+        written = f"read_parquet({quote(folder / '*.parquet')}, union_by_name = true)"
+        source = f" union all by name select * from {written}" if any(folder.glob("*.parquet")) else ""
+        con.execute(f"create view {name} as select * from blank_{name}{source}")
     return con
 
 
@@ -102,6 +139,13 @@ def quote(text: Path | str) -> str:
 LATEST = """
 create view {view} as select * exclude (nth) from
 (select *, row_number() over (partition by location order by run desc) as nth from {table}) where nth = 1
+"""
+
+
+# One row a clip: a shard that was cut off may have been measured again.
+MEASURED = """
+create view {view} as select * exclude (nth) from
+(select *, row_number() over (partition by id) as nth from {table}) where nth = 1
 """
 
 

@@ -1,15 +1,20 @@
 """What curation notes about a clip once it is decoded.
 
-`look` runs in the decoding workers, so that only this note and no pixels crosses over. They must stay small: this
+`Look` runs in the decoding workers, so that only its notes and no pixels cross over. They must stay small: this
 module imports neither the rest of `diorama.data` nor anything that loads JAX.
 """
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from diorama.data.stage import Stage
+from diorama.data.strip import Claim, cut
 from diorama.media import Media
+from diorama.media.media import short
 
 
 @dataclass(frozen=True)
@@ -19,15 +24,37 @@ class Seen:
     t: int
     h: int
     w: int
-    pixels: str  # hash of the frames and their shape
+    pixels: str  # hash of the frames as stored, and how a strip is cut
     rate: float | None  # frames per second
     sound: bool
     format: str | None
+    frame_width: int | None  # of a strip
+    rows: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # by stage; {"error": ...} for one that failed
 
 
-def look(media: Media) -> Seen:
-    """Note what a clip is."""
-    t, h, w, _ = media.frames.shape
-    digest = hashlib.blake2b(np.ascontiguousarray(media.frames).data, digest_size=16)
-    digest.update(f"{t} {h} {w}".encode())
-    return Seen(t, h, w, digest.hexdigest(), media.rate, media.sound is not None, media.info.get("format"))
+@dataclass(frozen=True)
+class Look:
+    """Note what a clip is, and what `stages` measure of it; `claim` says whether it may be a strip."""
+
+    stages: tuple[Stage, ...] = ()
+    claim: Claim = field(default_factory=Claim)
+
+    def __call__(self, media: Media) -> Seen:
+        """Raises `BadMedia` for a strip that does not divide."""
+        digest = hashlib.blake2b(np.ascontiguousarray(media.frames).data, digest_size=16)
+        t, h, w, _ = media.frames.shape
+        digest.update(f"{t} {h} {w}".encode())
+        pixels = digest.hexdigest()
+        width = self.claim.width(t, w)
+        if width:
+            media, pixels = replace(media, frames=cut(media.frames, width)), f"{pixels} {width}"
+        t, h, w, _ = media.frames.shape
+        rows = {stage.name: _measured(stage, media) for stage in self.stages}
+        return Seen(t, h, w, pixels, media.rate, media.sound is not None, media.info.get("format"), width, rows)
+
+
+def _measured(stage: Stage, media: Media) -> Mapping[str, Any]:
+    try:
+        return stage(media)
+    except Exception as error:  # one clip that a stage cannot take must not end the others
+        return {"error": f"{type(error).__name__}: {short(error)}"}

@@ -3,7 +3,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from diorama.data import curation
+from diorama.data import observe
 from diorama.media import Reader
 
 
@@ -17,5 +17,5 @@ def reader() -> Iterator[Reader]:
 def _one_pool_of_decoders(reader: Reader) -> Iterator[None]:
     """Starting decoding processes takes longer than most tests here: they share two."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(curation, "Reader", lambda *_: contextlib.nullcontext(reader))
+        patch.setattr(observe, "Reader", lambda *_: contextlib.nullcontext(reader))
         yield

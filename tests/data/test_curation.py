@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from diorama.core.errors import UserError
-from diorama.data import Catalogue, ClipSource, curate, curation
+from diorama.data import Catalogue, ClipSource, Curation, curate, curation, observe
+from diorama.data.decide import divide
 from diorama.media import write_png
 from tests.data.make import media_folder, picture, video
 from tests.shared import shared_data
@@ -99,7 +100,7 @@ def test_the_catalogue_may_lie_inside_its_source(tmp_path):
 
 def test_large_files_stay_where_they_are(tmp_path):
     folder = media_folder(tmp_path / "media")
-    inside, beside = curate([folder], tmp_path / "a"), curate([folder], tmp_path / "b", inline_bytes=0)
+    inside, beside = curate([folder], tmp_path / "a"), curate([folder], tmp_path / "b", Curation(inline_bytes=0))
     assert inside.hash == beside.hash
     a, b = (ClipSource(Catalogue(tmp_path / n), "test", 5, 16, 16) for n in "ab")
     assert b.row(0)["path"]
@@ -114,17 +115,17 @@ def test_a_large_file_that_moves_is_found_again(tmp_path):
     def frames() -> np.ndarray:
         return ClipSource(Catalogue(out), None, 5, 16, 16)[0]["media"]
 
-    first = curate([folder], out, inline_bytes=0)
+    first = curate([folder], out, Curation(inline_bytes=0))
     (folder / "b").mkdir()
     (folder / "video0.mp4").rename(folder / "b/video0.mp4")
-    assert curate([folder], out, inline_bytes=0).hash == first.hash
+    assert curate([folder], out, Curation(inline_bytes=0)).hash == first.hash
     np.testing.assert_array_equal(frames(), video(1))
     shutil.copy(folder / "b/video0.mp4", folder / "a.mp4")  # is kept in place of the other, then goes
-    curate([folder], out, inline_bytes=0)
+    curate([folder], out, Curation(inline_bytes=0))
     (folder / "a.mp4").unlink()
-    assert curate([folder], out, inline_bytes=0).hash == first.hash
+    assert curate([folder], out, Curation(inline_bytes=0)).hash == first.hash
     np.testing.assert_array_equal(frames(), video(1))
-    assert curate([folder], out, inline_bytes=1 << 20).hash == first.hash  # now it is taken in
+    assert curate([folder], out, Curation(inline_bytes=1 << 20)).hash == first.hash  # now it is taken in
     assert Catalogue(out).clips()["path"].to_pylist() == [None, None]
     shutil.rmtree(folder)
     np.testing.assert_array_equal(frames(), video(1))
@@ -135,13 +136,13 @@ def test_a_large_file_that_moves_to_another_source_is_found_again(tmp_path):
     b.mkdir()
     write_png(b / "other.png", picture(0))
     (a / "metadata.jsonl").unlink()
-    curate([a, b], out, inline_bytes=0)
+    curate([a, b], out, Curation(inline_bytes=0))
     (a / "video0.mp4").rename(b / "video0.mp4")
-    curate([a, b], out, inline_bytes=0)
+    curate([a, b], out, Curation(inline_bytes=0))
     np.testing.assert_array_equal(ClipSource(Catalogue(out), None, 5, 16, 16)[0]["media"], video(1))
     shutil.rmtree(a)
     b.rename(tmp_path / "z")  # a source that was moved as a whole cannot be named any more
-    curate([tmp_path / "z"], out, inline_bytes=0)
+    curate([tmp_path / "z"], out, Curation(inline_bytes=0))
     np.testing.assert_array_equal(ClipSource(Catalogue(out), None, 5, 16, 16)[0]["media"], video(1))
 
 
@@ -151,7 +152,7 @@ def test_a_table_that_names_another_place_of_the_same_file_is_followed(tmp_path)
         write_png(tmp_path / name, picture(0))
         table = pa.table({"image": [{"bytes": None, "path": name}]})
         pq.write_table(table, tmp_path / "t.parquet")
-        curate([tmp_path / "t.parquet"], out, inline_bytes=0)
+        curate([tmp_path / "t.parquet"], out, Curation(inline_bytes=0))
     assert Catalogue(out).clips()["path"].to_pylist() == [str(tmp_path / "b.png")]
 
 
@@ -216,7 +217,7 @@ def test_splits_follow_what_is_given_then_groups(tmp_path):
         write_png(tmp_path / f"{i}.png", picture(i))
         rows.append({"file_name": f"{i}.png", "group": str(i // 3)} | ({"split": "train"} if i < 6 else {}))
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    curate([tmp_path], tmp_path / "c", test_share=0.3)
+    curate([tmp_path], tmp_path / "c", Curation(test_share=0.3))
     clips = Catalogue(tmp_path / "c").clips().to_pylist()
     groups = {}
     for clip in clips:
@@ -240,20 +241,20 @@ def test_splits_follow_what_is_given_then_groups(tmp_path):
 def test_a_given_split_counts_for_its_whole_group(given, got, test_share):
     clips = [{"id": str(i), "group": "one", "split": given.get(i)} for i in range(4)]
     alone = {"id": "4", "group": None, "split": None}
-    curation._divide([*clips, alone], test_share)
+    divide([*clips, alone], test_share)
     assert [clip["split"] for clip in clips] == got
     assert alone["split"] == ("test" if test_share else "train")
 
 
 def test_splits_by_hash_stay_what_they_were():
     clips = [{"id": f"clip {i}", "group": f"group {i // 2}" if i % 3 else None, "split": None} for i in range(100)]
-    curation._divide(clips, 0.1)
+    divide(clips, 0.1)
     assert [i for i, clip in enumerate(clips) if clip["split"] == "test"] == [10, 11, 30, 51]
 
 
 def test_a_small_set_still_has_something_to_test_on(tmp_path):
     folder = media_folder(tmp_path / "media", stills=3, videos=0)
-    assert curate([folder], tmp_path / "c", test_share=1e-6).splits == {"train": 2, "test": 1}
+    assert curate([folder], tmp_path / "c", Curation(test_share=1e-6)).splits == {"train": 2, "test": 1}
 
 
 def test_a_test_clip_is_kept_before_its_training_copy(tmp_path):
@@ -270,7 +271,7 @@ def test_nothing_to_curate(tmp_path):
     with pytest.raises(UserError, match="nothing to curate"):
         curate([tmp_path / "empty"], tmp_path / "c")
     (tmp_path / "empty" / "a.txt").write_text("words")
-    with pytest.raises(UserError, match="no clip could be read"):
+    with pytest.raises(UserError, match="no clip is left"):
         curate([tmp_path / "empty"], tmp_path / "c")
     with pytest.raises(UserError, match="not a finished catalogue"):
         Catalogue(tmp_path / "c")
@@ -282,15 +283,24 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize(
     ("step", "call"),
-    [("append", 0), ("append", 1), ("lance.write_dataset", 0), ("lance.write_dataset", 1), ("write_text", 0)],
+    [
+        ("append", 0),
+        ("append", 1),
+        ("lance.write_dataset", 0),
+        ("lance.write_dataset", 1),
+        ("write_text", 0),
+        ("write_text", 1),
+    ],
 )
 @pytest.mark.parametrize("after", [False, True])
 def test_stopped_anywhere_and_run_again_is_the_same(tmp_path, monkeypatch, step, after, call):
-    monkeypatch.setattr(curation, "SHARD", 4)
+    monkeypatch.setattr(observe, "SHARD", 4)
     monkeypatch.setattr(curation, "STORE", 5)
     folder = media_folder(tmp_path / "media")
     straight = curate([folder], tmp_path / "straight")
-    owner, name = (curation.lance, "write_dataset") if "." in step else (curation, step)
+    owner, name = (
+        (curation.lance, "write_dataset") if "." in step else (observe if step == "append" else curation, step)
+    )
     real, calls = getattr(owner, name), []
 
     def stop(*args, **options):
@@ -318,7 +328,7 @@ def test_kill_9_at_random_moments(tmp_path):
     folder = media_folder(tmp_path / "media", stills=300, videos=100)
     straight = curate([folder], tmp_path / "straight")
     code = (
-        "import sys; from diorama.data import curation; curation.SHARD = 32; curation.STORE = 64;"
+        "import sys; from diorama.data import curation, observe; observe.SHARD = 32; curation.STORE = 64;"
         "print('go', flush=True); curation.curate([sys.argv[1]], sys.argv[2])"
     )
     for trial in range(5):

@@ -1,0 +1,153 @@
+"""Rules of a curation: what is left out, by thresholds on what stages measured, as near-duplicates, or by people.
+
+A rule is data. Nothing it leaves out is deleted: a cut is a view, taken anew from the same observations when the rule
+changes, and every verdict names the measure, its value, the threshold and the clip kept instead.
+"""
+
+import difflib
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import duckdb
+
+from diorama.core.config import to_text
+from diorama.core.errors import UserError
+from diorama.core.files import hash_bytes
+from diorama.data.stage import Stage
+from diorama.media import Limits
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """A threshold that leaves `percent` of all sound clips below it."""
+
+    percent: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.percent <= 100:
+            raise UserError(f"a percentile lies between 0 and 100, not at {self.percent:g}")
+
+
+@dataclass(frozen=True)
+class Where:
+    """A measure, as `stage.measure`, that lies below or above a threshold; one that is null does neither.
+
+    Raises `UserError` unless exactly one of both is given.
+    """
+
+    measure: str
+    below: float | Percentile | None = None
+    above: float | Percentile | None = None
+
+    def __post_init__(self) -> None:
+        if (self.below is None) == (self.above is None):
+            raise UserError(f"{self.measure}: give either below= or above=")
+        if self.measure.count(".") != 1:
+            raise UserError(f"'{self.measure}' is no measure: write stage.measure, as in technical.sharpness")
+
+    @property
+    def limit(self) -> float | Percentile:
+        """The threshold."""
+        limit = self.above if self.below is None else self.below
+        assert limit is not None
+        return limit
+
+
+class Rule(Protocol):
+    """What leaves clips out; a frozen dataclass.
+
+    name: the reason that the ledger records. measures: what it asks for, as `stage.measure`.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def measures(self) -> tuple[str, ...]: ...
+
+    def verdicts(self, con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+        """The clips left out: `id`, `partner` (the location kept instead, or null), `metric`, `value`, `threshold`.
+
+        `con` has the views `sound` (every readable clip, one of each content), `left_over` (those that no earlier
+        rule left out; `chosen` where a person said keep), and one a stage, by id.
+        """
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Leaves out the clips for which every condition holds; the first one is recorded as the reason's measure."""
+
+    name: str
+    where: tuple[Where, ...]
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What the conditions ask for."""
+        return tuple(where.measure for where in self.where)
+
+    def verdicts(self, con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+        """As `Rule.verdicts`."""
+        limits = [self.limit(con, where) for where in self.where]
+        stages = dict.fromkeys(measure.split(".")[0] for measure in self.measures)
+        joins = " ".join(f"join {stage} using (id)" for stage in stages)
+        holds = " and ".join(
+            f"{where.measure} {'<' if where.above is None else '>'} {limit!r}"
+            for where, limit in zip(self.where, limits, strict=True)
+        )
+        first = self.where[0].measure
+        return con.sql(
+            f"select id, null::varchar as partner, '{first}' as metric, {first}::double as value, "
+            f"{limits[0]!r}::double as threshold from left_over {joins} where not chosen and {holds}"
+        )
+
+    @staticmethod
+    def limit(con: duckdb.DuckDBPyConnection, where: Where) -> float:
+        """A condition's threshold as a number; a percentile is that of all sound clips that have the measure."""
+        if not isinstance(where.limit, Percentile):
+            return float(where.limit)
+        stage = where.measure.split(".")[0]
+        share = where.limit.percent / 100
+        row = con.sql(f"select quantile_cont({where.measure}::double, {share!r}) from sound join {stage} using (id)")
+        [(value,)] = row.fetchall()
+        return float("nan") if value is None else value
+
+
+@dataclass(frozen=True)
+class Curation:
+    """How sources become clips: the configuration of `curate`.
+
+    Args:
+        stages: what is measured of every clip.
+        rules: applied in this order; the first that leaves a clip out is its reason.
+        inline_bytes: files of at most this size are kept inside the catalogue; larger ones stay where they are.
+        test_share: of the clips without a split, those that are held back.
+        limits: what one file may cost.
+    """
+
+    stages: tuple[Stage, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    inline_bytes: int = 2 << 20
+    test_share: float = 0.1
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        names = [rule.name for rule in self.rules]
+        if len(set(names)) < len(names):
+            raise UserError(f"two rules have one name: {', '.join(names)}")
+        known = sorted(f"{stage.name}.{column}" for stage in self.stages for column in stage.columns)
+        for rule in self.rules:
+            for measure in rule.measures:
+                if measure not in known:
+                    close = difflib.get_close_matches(measure, known, n=1)
+                    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known) or 'no stages'}"
+                    raise UserError(f"rule '{rule.name}' asks for {measure}, which no stage measures; {hint}")
+
+    def text(self) -> str:
+        """Everything it is made of, as sorted `path: value` lines."""
+        return to_text(self)
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of what decides: stages and rules."""
+        versions = [f"{stage.name} {stage.version}" for stage in self.stages]
+        return hash_bytes((self.text() + " ".join(versions)).encode(), 8)
