@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from diorama.cli import recipes
 from diorama.cli.console import command, say
 
 
@@ -14,6 +15,20 @@ def curate(
         typer.Argument(metavar="SRC...", help="Folders of media, Parquet files with encoded images, IDX or NPZ files."),
     ],
     out: Annotated[Path, typer.Option(metavar="CATALOGUE", help="The catalogue's folder; sources add up over calls.")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE",
+            help="What to measure and leave out: curate_stills, curate_videos, or your .py file.",
+            show_default="leave out what is broken or there twice",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a setting of the recipe.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what each rule would leave out, draw the clips at its edge, stop.")
+    ] = False,
 ) -> None:
     """Bring raw media into a catalogue of clips, with a reason for everything left out.
 
@@ -22,7 +37,14 @@ def curate(
 
     Example:  [bold]diorama curate ~/media --out c[/bold]
     """
-    from diorama.data import curate
+    from diorama.core import override
+    from diorama.data import Curation, curate
+    from diorama.data.rehearse import rehearse
 
-    say(f"{out}: {curate(sources, out)}")
+    policy = recipes.policy(recipe, settings or []) if recipe else override(Curation(), settings or [])
+    if dry_run:
+        for line in rehearse(sources, out, policy):
+            say(line)
+        return
+    say(f"{out}: {curate(sources, out, policy)}")
     say(f"next: {command('train', 'latent_video', '--data', out)}")

@@ -1,14 +1,17 @@
-"""Finding recipes: Python files with a function `recipe() -> Run`."""
+"""Finding recipes: Python files with a function `recipe() -> Run`, or `-> Curation` in those called `curate_*`."""
 
 import difflib
 import importlib.util
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
+    from diorama.data import Curation
     from diorama.run import Run
+
+T = TypeVar("T")
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -71,20 +74,36 @@ def resolve(name: str, settings: list[str], seed: int | None = None) -> "Run":
 
     Raises `UserError`.
     """
-    from diorama.core import UserError, override, parse
+    from diorama.core import override, parse
     from diorama.run import Run
 
     settings = [*settings, *([] if seed is None else [f"seed={seed}"])]
     if name.endswith(".txt") and Path(name).is_file():
         return override(parse(Path(name).read_text(), Run), settings)
+    return override(_made(name, Run), settings)
+
+
+def policy(name: str, settings: list[str]) -> "Curation":
+    """The curation of recipe `name`, with `path=value` settings applied. Raises `UserError`."""
+    from diorama.core import override
+    from diorama.data import Curation
+
+    return override(_made(name, Curation), settings)
+
+
+def _made(name: str, kind: type[T]) -> T:
+    """What recipe() of the recipe `name` returns."""
+    from diorama.core.errors import UserError
+
     module = load(name)
     make = getattr(module, "recipe", None)
     if not callable(make):
-        raise UserError(f"the recipe {name} defines no function recipe(): it should return a Run")
+        raise UserError(f"the recipe {name} defines no function recipe(): it should return a {kind.__name__}")
     try:
-        run = make()
-    except Exception as error:  # likewise
+        made = make()
+    except Exception as error:  # whatever it is, it is the recipe's
         raise _fault(Path(str(module.__file__)), error) from None
-    if not isinstance(run, Run):
-        raise UserError(f"recipe() of the recipe {name} returned a {type(run).__name__}: it should return a Run")
-    return override(run, settings)
+    if not isinstance(made, kind):
+        wanted = f"it should return a {kind.__name__}"
+        raise UserError(f"recipe() of the recipe {name} returned a {type(made).__name__}: {wanted}")
+    return made

@@ -6,7 +6,8 @@ import pytest
 from diorama.core.errors import UserError
 from diorama.data import Catalogue, Curation, Drop, Percentile, Where, curate, judge
 from diorama.data.curation import examine
-from diorama.media import write_mp4, write_png
+from diorama.data.rehearse import CELL, rehearse
+from diorama.media import read, write_mp4, write_png
 from tests.data.make import media_folder
 from tests.data.stages import Bright, Picky
 
@@ -145,6 +146,21 @@ def test_examine_writes_no_verdict(greys, tmp_path):
     assert [(cut.rule, cut.clips, cut.threshold) for cut in decision.cuts] == [("dark", 2, 50.0)]
     assert not (out / "decisions").exists()
     assert not (out / "catalogue.json").exists()
+
+
+def test_a_rehearsal_shows_the_edge_and_decides_nothing(greys, tmp_path):
+    out = tmp_path / "c"
+    lines = list(rehearse([greys], out, dark(50)))
+    assert lines[0] == "7 sound clips, of which 5 would be kept"
+    assert lines[1] == "  dark: 2 clips (28.6%)"
+    assert "bright.mean, threshold 50" in lines[2]
+    sheet = read(out / "dry-run" / "dark.png").frames[0]
+    cell = CELL + 4
+    assert [int(sheet[CELL // 2, 4 + x * cell + CELL // 2, 0]) for x in range(3)] == [40, 10, 255]  # the nearest first
+    below = [int(sheet[CELL // 2 + CELL + 20, 4 + x * cell + CELL // 2, 0]) for x in range(2)]
+    assert below[0] == 80
+    assert not (out / "decisions").exists()
+    assert curate([greys], out, dark(50)).new == 0
 
 
 def test_what_cannot_be_meant_is_refused():

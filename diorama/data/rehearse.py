@@ -1,0 +1,76 @@
+"""A curation tried without deciding: what each rule would leave out, and how the clips at its edge look."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import duckdb
+import numpy as np
+
+from diorama.data.curation import examine
+from diorama.data.ledger import quote
+from diorama.data.rules import Curation
+from diorama.data.sources import fetch
+from diorama.media import BadMedia, Reader, center_crop, contact_sheet, resize
+
+SHOWN = 12  # clips on each side of a threshold
+CELL = 128  # pixels a side
+
+
+def rehearse(sources: Sequence[Path | str], out: Path | str, policy: Curation) -> Iterator[str]:
+    """A line for every rule; `OUT/dry-run/<rule>.png` shows, above, the clips it would just leave out and, below, those
+    it would just keep, with the rule's measure.
+
+    Items that are new are looked at and what was seen is kept, so the curation that follows has that work done; no
+    verdict is recorded.
+    """
+    decision, _, _ = examine(sources, out, policy)
+    con = decision.con
+    [(sound, left)] = con.sql("select (select count(*) from sound), (select count(*) from left_over)").fetchall()
+    yield f"{sound:,} sound clips, of which {left:,} would be kept"
+    for cut in decision.cuts:
+        share = cut.clips / max(sound, 1)
+        yield f"  {cut.rule}: {cut.clips:,} clips ({share:.1%})"
+        if cut.clips:
+            path = decision.out / "dry-run" / f"{cut.rule}.png"
+            yield f"    {_draw(con, cut.rule, path)}"
+
+
+def _draw(con: duckdb.DuckDBPyConnection, rule: str, path: Path) -> str:
+    """Draw the edge of a rule; returns what the picture shows."""
+    [(metric, threshold)] = con.sql(
+        f"select metric, threshold from cut where reason = {quote(rule)} limit 1"
+    ).fetchall()
+    near = f"order by abs(value - {threshold!r}), location limit {SHOWN}"
+    out = con.sql(
+        f"select location, value, partner from cut join sound using (id) where reason = {quote(rule)} {near}"
+    ).fetchall()
+    partners = [(location, value) for _, value, location in out if location]
+    kept = (
+        partners
+        or con.sql(
+            f"select location, {metric} as value from left_over join {metric.split('.')[0]} using (id) "
+            f"where value is not null {near}"
+        ).fetchall()
+    )
+    rows = [[(location, value) for location, value, _ in out], kept]
+    frames = iter(_frames([location for row in rows for location, _ in row]))
+    blank = np.full((1, CELL, CELL, 3), 255, np.uint8)
+    cells, captions = [], []
+    for row in rows:
+        cells += [next(frames) for _ in row] + [blank] * (SHOWN - len(row))
+        captions += [f"{value:.4g}" for _, value in row] + [""] * (SHOWN - len(row))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(cells, path, columns=SHOWN, captions=captions)
+    other = "the clips kept instead" if partners else "just kept"
+    return f"{metric}, threshold {threshold:.4g}; {path}: above just left out, below {other}"
+
+
+def _frames(locations: Sequence[str]) -> Iterator[np.ndarray]:
+    """The first frame of each (1, CELL, CELL, 3), grey where it cannot be read any more."""
+    with Reader(1) as reader:
+        for location in locations:
+            try:
+                frame = reader.read(fetch(location), short_side=CELL, count=1).frames[:1]
+                yield center_crop(resize(frame, CELL, CELL), CELL, CELL)
+            except BadMedia:
+                yield np.full((1, CELL, CELL, 3), 128, np.uint8)
