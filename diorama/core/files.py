@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from diorama.core.errors import UserError
+
 
 @contextmanager
 def write_aside(path: Path | str) -> Iterator[Path]:
@@ -61,6 +63,32 @@ def write_text(path: Path | str, text: str) -> None:
     """Write `text` to `path` at once or not at all."""
     with write_aside(path) as aside:
         aside.write_text(text)
+
+
+@contextmanager
+def sole_writer(folder: Path | str, doing: str) -> Iterator[None]:
+    """Hold `folder` against other processes of this machine that ask for it in the same way.
+
+    Raises `UserError` at once when one has it; a process that dies lets go. Where the file system has no locks, nothing
+    is held.
+    """
+    import fcntl  # here, because only POSIX has it
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UserError(f"process {file.read() or '?'} is {doing} {folder}: wait until it is done") from None
+        except OSError:
+            yield
+            return
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def hash_bytes(data: bytes, size: int = 16) -> str:

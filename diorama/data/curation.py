@@ -19,7 +19,7 @@ import lance
 import pyarrow as pa
 
 from diorama.core.errors import UserError
-from diorama.core.files import hash_bytes, write_text
+from diorama.core.files import hash_bytes, sole_writer, write_text
 from diorama.core.progress import progress
 from diorama.data.catalogue import Catalogue, Summary, manifest_hash
 from diorama.data.decide import Decision, views
@@ -48,22 +48,22 @@ def curate(
     Sources add up over calls; a file that has gone from its source is dropped. Raises `UserError` for a source that is
     missing or a malformed sidecar; a file that cannot be read is a decision with its reason, never an error.
     """
-    decision, run, new = examine(sources, out, policy, workers=workers)
-    decision.record(run)
-    out = decision.out
-    _write(out / "policies" / f"{policy.fingerprint}.txt", policy.text())
-    _store(decision.kept(), out, probe_folder(out, policy.limits), policy)
+    out = Path(os.path.abspath(out))
+    with sole_writer(out, "curating"):
+        decision, run, new = examine(sources, out, policy, workers=workers)
+        decision.record(run)
+        _write(out / "policies" / f"{policy.fingerprint}.txt", policy.text())
+        _store(decision.kept(), out, probe_folder(out, policy.limits), policy)
     return Catalogue(out).summary(new=new)
 
 
 def examine(
-    sources: Sequence[Path | str], out: Path | str, policy: Curation, *, workers: int | None = None
+    sources: Sequence[Path | str], out: Path, policy: Curation, *, workers: int | None = None
 ) -> tuple[Decision, int, int]:
-    """The first steps of `curate`: look at what is new, and decide without recording the verdicts.
+    """The first steps of `curate`, in the absolute folder `out`: look at what is new, decide, record no verdict.
 
     Returns the decision, the number of this run, and of the items looked at.
     """
-    out = Path(os.path.abspath(out))
     items: dict[str, Item] = {}
     for source in sources:
         for item in listing(Path(source), skip=out):

@@ -1,11 +1,13 @@
 """A curation tried without deciding: what each rule would leave out, and how the clips at its edge look."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import duckdb
 import numpy as np
 
+from diorama.core.files import sole_writer
 from diorama.data.curation import examine
 from diorama.data.ledger import quote
 from diorama.data.rules import Curation
@@ -23,7 +25,9 @@ def rehearse(sources: Sequence[Path | str], out: Path | str, policy: Curation) -
     Items that are new are looked at and what was seen is kept, so the curation that follows has that work done; no
     verdict is recorded.
     """
-    decision, _, _ = examine(sources, out, policy)
+    out = Path(os.path.abspath(out))
+    with sole_writer(out, "curating"):
+        decision, _, _ = examine(sources, out, policy)
     con = decision.con
     [(sound, left)] = con.sql("select (select count(*) from sound), (select count(*) from left_over)").fetchall()
     yield f"{sound:,} sound clips, of which {left:,} would be kept"

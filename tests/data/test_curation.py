@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from diorama.core.errors import UserError
+from diorama.core.files import sole_writer
 from diorama.data import Catalogue, ClipSource, Curation, curate, curation, observe
 from diorama.data.decide import divide
 from diorama.media import write_png
@@ -26,6 +27,10 @@ def reasons(catalogue) -> dict[str, str]:
     """{file name: reason} of what was left out."""
     rows = Catalogue(catalogue).ask("select location, reason from decisions where verdict = 'drop'").to_pylist()
     return {os.path.basename(row["location"]): row["reason"] for row in rows}
+
+
+def times(folder) -> dict:
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.name != ".lock"}
 
 
 def test_everything_is_kept_or_has_a_reason(tmp_path):
@@ -50,12 +55,12 @@ def test_everything_is_kept_or_has_a_reason(tmp_path):
 def test_again_is_no_work(tmp_path):
     folder = media_folder(tmp_path / "media")
     first = curate([folder], tmp_path / "c")
-    files = {p: p.stat().st_mtime_ns for p in (tmp_path / "c").rglob("*")}
+    files = times(tmp_path / "c")
     second = curate([folder], tmp_path / "c")
     assert second.new == 0
     assert second.hash == first.hash
     assert "no work" in str(second)
-    assert files == {p: p.stat().st_mtime_ns for p in (tmp_path / "c").rglob("*")}
+    assert files == times(tmp_path / "c")
 
 
 def test_only_what_changed_is_looked_at(tmp_path):
@@ -339,6 +344,13 @@ def test_kill_9_at_random_moments(tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert curate([folder], tmp_path / "c").hash == straight.hash
+
+
+def test_two_at_once(tmp_path):
+    folder = media_folder(tmp_path / "media", stills=2, videos=0)
+    with sole_writer(tmp_path / "c", "curating"), pytest.raises(UserError, match=rf"process {os.getpid()} is curating"):
+        curate([folder], tmp_path / "c")
+    assert curate([folder], tmp_path / "c").clips == 2
 
 
 def test_weizmann_strips(tmp_path):
