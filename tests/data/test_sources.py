@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from diorama.core.errors import UserError
-from diorama.data.sources import fetch, listing, said
+from diorama.data.said import said
+from diorama.data.sources import fetch, listing
 from diorama.data.strip import cut
 from diorama.media import BadMedia, read, write_png
 from tests.data.make import media_folder, picture
