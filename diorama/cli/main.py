@@ -15,6 +15,7 @@ from diorama.cli.console import complain, quiet, say
 from diorama.cli.curate import curate
 from diorama.cli.demo import demo
 from diorama.cli.evaluate import evaluate
+from diorama.cli.export import export
 from diorama.cli.report import report
 from diorama.cli.sample import sample
 from diorama.cli.train import train
@@ -39,7 +40,7 @@ def _options(
         raise typer.Exit
 
 
-for command in (demo, curate, why, train, sample, evaluate, report):
+for command in (demo, curate, why, export, train, sample, evaluate, report):
     app.command(no_args_is_help=command is not demo)(command)
 
 

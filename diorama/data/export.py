@@ -1,0 +1,110 @@
+"""A catalogue for the tools of others: a Hugging Face folder, WebDataset shards, or Parquet; `curate` reads all three.
+
+Media go out as they came in, never encoded again, with everything that is said of them.
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from diorama.core.errors import UserError
+from diorama.core.files import write_aside
+from diorama.core.progress import progress
+from diorama.data.catalogue import Catalogue
+from diorama.data.said import SAID
+
+READ = 64  # clips read at a time
+SHARD = 4096  # clips a file, at most
+SHARD_BYTES = 1 << 30
+
+
+def export(catalogue: Catalogue, out: Path | str, form: str) -> int:
+    """Write every clip of `catalogue` into the new folder `out`; returns their number.
+
+    form: "folder" (`SPLIT/ID.ext` and a `metadata.jsonl` each, as Hugging Face's imagefolder and videofolder read),
+    "webdataset" (`SPLIT-000000.tar` of ID.ext and ID.json) or "parquet" (`SPLIT-000000.parquet`, a column `media` of
+    bytes and path). Raises `UserError` for another form, or when `out` holds something.
+    """
+    write = {"folder": _folder, "webdataset": _tar, "parquet": _parquet}.get(form)
+    if write is None:
+        raise UserError(f"'{form}' is no form of export: use folder, webdataset or parquet")
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty: name a new folder")
+    table = catalogue.clips()
+    with write_aside(out) as aside, progress(len(table), "exporting", "clips") as bar:
+        aside.mkdir()
+        for split in sorted(set(table["split"].to_pylist())):
+            rows = table.filter(pa.compute.equal(table["split"], split)).to_pylist()
+            for number, shard in enumerate(_shards(catalogue, rows)):
+                write(aside, split, number, shard)
+                bar.advance(len(shard))
+    return len(table)
+
+
+Shard = list[tuple[str, bytes, dict[str, Any]]]  # file name, media, what is said
+
+
+def _shards(catalogue: Catalogue, rows: list[dict[str, Any]]) -> Iterator[Shard]:
+    clips = _clips(catalogue, rows)
+    shard: Shard = []
+    size = 0
+    for clip in clips:
+        shard.append(clip)
+        size += len(clip[1])
+        if len(shard) == SHARD or size >= SHARD_BYTES:
+            yield shard
+            shard, size = [], 0
+    if shard:
+        yield shard
+
+
+def _clips(catalogue: Catalogue, rows: list[dict[str, Any]]) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
+    todo = iter(rows)
+    while part := list(islice(todo, READ)):
+        for row, media in zip(part, catalogue.media([r["address"] for r in part]), strict=True):
+            data = media.read_bytes() if isinstance(media, Path) else media
+            more = {k: v for k, v in json.loads(row["more"] or "{}").items() if k != "member"}
+            yield row["id"] + _suffix(row), data, more | {name: row[name] for name in SAID if row[name] is not None}
+
+
+def _suffix(row: dict[str, Any]) -> str:
+    """The ending of a clip's file: its own, or its format's."""
+    path = json.loads(row["more"] or "{}").get("member") or row["location"]
+    own = Path(path).suffix
+    return own.lower() if own and "#" not in own else f".{row['format'].split(',')[0].lower()}"
+
+
+def _folder(out: Path, split: str, number: int, shard: Shard) -> None:
+    (out / split).mkdir(exist_ok=True)
+    with (out / split / "metadata.jsonl").open("a", encoding="utf-8") as words:
+        for name, data, said in shard:
+            (out / split / name).write_bytes(data)
+            words.write(json.dumps({"file_name": name, **said}) + "\n")
+
+
+def _tar(out: Path, split: str, number: int, shard: Shard) -> None:
+    with tarfile.open(out / f"{split}-{number:06d}.tar", "w") as tar:
+        for name, data, said in shard:
+            for member, content in ((name, data), (f"{Path(name).stem}.json", json.dumps(said).encode())):
+                info = tarfile.TarInfo(member)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+
+
+def _parquet(out: Path, split: str, number: int, shard: Shard) -> None:
+    columns = {"media": pa.array([{"bytes": data, "path": name} for name, data, _ in shard])}
+    for word in dict.fromkeys(word for _, _, said in shard for word in said):
+        values = [said.get(word) for _, _, said in shard]
+        if word in SAID:
+            columns[word] = pa.array(values, SAID[word][0])
+        else:
+            columns[word] = pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values])
+    pq.write_table(pa.table(columns), out / f"{split}-{number:06d}.parquet", row_group_size=256)
