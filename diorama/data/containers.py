@@ -1,4 +1,4 @@
-"""Files that hold many clips: Parquet tables of encoded media, IDX and NPZ arrays, and archives.
+"""Files that hold many clips: tables of encoded media, archives, and IDX and NPZ arrays.
 
 Arrays become PNG, and a video out of an array becomes a *strip*: its frames side by side in one picture, `frame_width`
 pixels each, which is also how some data sets ship theirs.
@@ -6,21 +6,16 @@ pixels each, which is also how some data sets ship theirs.
 
 import functools
 import gzip
-import json
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from diorama.data.archive import Archive, guarded, is_archive
+from diorama.data.tables import is_table, table
 from diorama.media import BadMedia
-
-_MEDIA = ("image", "video", "media", "bytes", "jpg", "png", "mp4")  # how a Parquet column of media is called
 
 
 class Container(Protocol):
@@ -74,57 +69,14 @@ class _Arrays:
         return cv2.imencode(".png", strip)[1].tobytes()
 
 
-@dataclass(frozen=True)
-class _Table:
-    """Clips out of a Parquet file: one column of encoded bytes, or of {bytes, path}; the others say things."""
-
-    path: Path
-    file: pq.ParquetFile
-    column: str
-    starts: np.ndarray  # first row of each row group, and the end
-    lock: Any = field(default_factory=threading.Lock)
-    last: dict[int, pa.ChunkedArray] = field(default_factory=dict)  # the row groups read last
-
-    @guarded()
-    def rows(self) -> list[dict[str, Any]]:
-        schema = self.file.schema_arrow
-        plain = [f.name for f in schema if f.name != self.column and not pa.types.is_binary(f.type)]
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        names = features.get("label", {}).get("names") if isinstance(features.get("label"), dict) else None
-        rows = self.file.read(columns=plain).to_pylist() if plain else [{} for _ in range(self.starts[-1])]
-        if names:
-            rows = [{"class_name": names[r["label"]], **r} if r.get("label") is not None else r for r in rows]
-        return rows
-
-    @guarded()
-    def fetch(self, row: int) -> bytes | Path:
-        group = int(np.searchsorted(self.starts, row, side="right")) - 1
-        with self.lock:
-            if group not in self.last:
-                if len(self.last) > 1:
-                    self.last.pop(next(iter(self.last)))
-                self.last[group] = self.file.read_row_group(group, columns=[self.column])[self.column]
-            value = self.last[group][row - int(self.starts[group])].as_py()
-        if isinstance(value, dict):
-            value = value.get("bytes") or (self.path.parent / value["path"] if value.get("path") else None)
-        if not value:
-            raise BadMedia("the row holds no media")
-        return value
-
-
 @functools.lru_cache(maxsize=4)
 @guarded()
 def _open(path: Path, changed: int) -> Container:
     """The container at `path`; `changed` (its time of change) keeps a changed file from being served stale."""
     if is_archive(path):
         return Archive(path)
-    if path.suffix == ".parquet":
-        file = pq.ParquetFile(path)
-        names = [n for n in _MEDIA if n in file.schema_arrow.names]
-        if not names:
-            raise BadMedia("a Parquet file without a column of media")
-        sizes = [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)]
-        return _Table(path, file, names[0], np.cumsum([0, *sizes]))
+    if is_table(path):
+        return table(path)
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -152,12 +104,18 @@ def _labels(images: Path) -> Path | None:
 
 def container(path: Path) -> Container:
     """What holds the clips of the file at `path`. Raises `BadMedia` when it is damaged or holds none."""
-    return _open(path, path.stat().st_mtime_ns)
+    return _open(path, changed(path))
+
+
+def changed(path: Path) -> int:
+    """When a file was last changed, in nanoseconds; of a Lance table, when it was last written to."""
+    versions = path / "_versions"
+    return max(p.stat().st_mtime_ns for p in (path, versions) if p.exists())
 
 
 def is_container(path: Path) -> bool:
     """Whether a file of this name holds many clips."""
-    return path.suffix in (".parquet", ".npz") or _is_idx(path) or is_archive(path)
+    return path.suffix == ".npz" or _is_idx(path) or is_table(path) or is_archive(path)
 
 
 def is_labels(path: Path) -> bool:

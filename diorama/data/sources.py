@@ -12,7 +12,7 @@ from typing import Any
 
 from diorama.core.errors import UserError
 from diorama.core.files import hash_bytes
-from diorama.data.containers import container, is_container, is_labels
+from diorama.data.containers import changed, container, is_container, is_labels
 from diorama.data.said import SIDECARS, merged, naming, said, sidecar
 from diorama.media import BadMedia
 
@@ -28,8 +28,7 @@ class Item:
 
 
 def _stamp(path: Path, words: dict[str, Any]) -> str:
-    stat = path.stat()
-    return hash_bytes(f"{stat.st_size} {stat.st_mtime_ns} {sorted(words.items())}".encode(), 8)
+    return hash_bytes(f"{path.stat().st_size} {changed(path)} {sorted(words.items())}".encode(), 8)
 
 
 def _text(path: Path) -> str:
@@ -49,7 +48,9 @@ def _folder(root: Path, skip: Path | None) -> Iterator[tuple[Path, dict[str, Any
     sidecars: set[Path] = set()
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and Path(folder, f) != skip)
-        paths = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+        tables = [f for f in folders if is_container(Path(folder, f))]  # a Lance table is a folder
+        folders[:] = [f for f in folders if f not in tables]
+        paths = [Path(folder, name) for name in sorted([*names, *tables]) if not name.startswith(".")]
         stems = {p.stem for p in paths if p.suffix != ".txt"}
         for path in paths:
             if path.suffix in SIDECARS and (rows := sidecar(_text(path), path)):
@@ -77,7 +78,7 @@ def listing(root: Path, skip: Path | None = None) -> Iterator[Item]:
     root = Path(os.path.abspath(root))
     if not root.exists():
         raise UserError(f"there is no file or folder {root}")
-    for path, words in _folder(root, skip) if root.is_dir() else [(root, {})]:
+    for path, words in _files(root, skip):
         if not path.exists():
             yield Item(str(path), str(root), "missing", words)
             continue
@@ -94,6 +95,18 @@ def listing(root: Path, skip: Path | None = None) -> Iterator[Item]:
         for number, row in enumerate(rows):
             words = said(row, f"{path} row {number}")
             yield Item(f"{path}#{number:08d}", str(root), _stamp(path, words), words)
+
+
+def _files(root: Path, skip: Path | None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The files of a source, with what is said about them: a folder's, those that a list names, or itself."""
+    if root.is_dir() and not is_container(root):
+        yield from _folder(root, skip)
+    elif root.suffix in SIDECARS and (rows := sidecar(_text(root), root)):
+        for number, row in enumerate(rows, 1):
+            row = dict(row)
+            yield root.parent / row.pop(naming(row)), said(row, f"{root} row {number}")
+    else:
+        yield root, {}
 
 
 def fetch(location: str) -> Path | bytes:

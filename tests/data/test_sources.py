@@ -2,12 +2,14 @@ import gzip
 import json
 
 import cv2
+import lance
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from diorama.core.errors import UserError
+from diorama.data import curate
 from diorama.data.said import said
 from diorama.data.sources import fetch, listing
 from diorama.data.strip import cut
@@ -205,3 +207,43 @@ def test_npz_without_pictures_says_so(tmp_path):
 def test_a_strip_must_divide_evenly():
     with pytest.raises(BadMedia, match="does not divide"):
         cut(np.zeros((1, 4, 10, 3), np.uint8), 4)
+
+
+@pytest.mark.parametrize("form", ["lance", "stream", "file"])
+def test_lance_and_arrow_tables(tmp_path, form):
+    rows = [{"image": {"bytes": png(i), "path": None}, "text": f"picture {i}"} for i in range(3)]
+    table = pa.Table.from_pylist(rows)
+    path = tmp_path / ("t.lance" if form == "lance" else "t.arrow")
+
+    def write(table):
+        if form == "lance":
+            lance.write_dataset(table, path, mode="overwrite")
+        else:
+            with (pa.ipc.new_stream if form == "stream" else pa.ipc.new_file)(str(path), table.schema) as sink:
+                sink.write_table(table)
+
+    write(table)
+    items = list(listing(tmp_path))
+    assert [item.said["caption"] for item in items] == ["picture 0", "picture 1", "picture 2"]
+    assert fetch(items[2].location) == png(2)
+    write(table.slice(1))
+    again = list(listing(tmp_path))
+    assert [item.said["caption"] for item in again] == ["picture 1", "picture 2"]
+    assert again[0].stamp != items[0].stamp
+    assert fetch(again[0].location) == png(1)
+
+
+def test_another_catalogue_is_a_source(tmp_path):
+    first = curate([media_folder(tmp_path / "media")], tmp_path / "a")
+    again = curate([tmp_path / "a" / "clips.lance"], tmp_path / "b")
+    assert again.hash == first.hash
+
+
+def test_a_list_of_files(tmp_path):
+    folder = media_folder(tmp_path / "media", stills=3, videos=0)
+    lines = ["file,caption", "media/still0.png,one", "media/still2.png,two", "media/other.png,gone"]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    items = list(listing(tmp_path / "list.csv"))
+    assert [item.location for item in items] == [str(folder / n) for n in ("still0.png", "still2.png", "other.png")]
+    assert [item.said["caption"] for item in items] == ["one", "two", "gone"]
+    assert curate([tmp_path / "list.csv"], tmp_path / "c").clips == 2
