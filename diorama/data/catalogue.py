@@ -131,7 +131,7 @@ class Catalogue:
         return self._views.sql(question).to_arrow_table()
 
     @property
-    def _stages(self) -> dict[str, str]:
+    def stages(self) -> dict[str, str]:
         """Folders of observations by stage."""
         return self._head.get("stages", {})
 
@@ -157,17 +157,21 @@ class Catalogue:
         con = self._views
         history = con.sql(f"select * from ledger where location = {quote(item['location'])} order by run")
         measured: dict[str, dict[str, Any]] = {}
-        for stage in self._stages:
+        for stage in self.stages:
             rows = con.sql(f"select * from {stage} where id = {quote(item['id'] or '')}").to_arrow_table().to_pylist()
             measured |= {stage: rows[0]} if rows else {}
         return Explanation(item, measured, history.to_arrow_table().to_pylist())
 
     @cached_property
     def _views(self) -> duckdb.DuckDBPyConnection:
+        return self.connection()
+
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own to the views that `ask` names."""
         tables = {"seen": (self.path / self._head["probe"], OBSERVATION), "ledger": (self.path / "decisions", DECISION)}
-        stages = {f"{name}_all": (self.path / folder, KEYS) for name, folder in self._stages.items()}
+        stages = {f"{name}_all": (self.path / folder, KEYS) for name, folder in self.stages.items()}
         con = connect(tables | stages)
-        for name in self._stages:
+        for name in self.stages:
             con.execute(MEASURED.format(view=name, table=f"{name}_all"))
         con.execute(LATEST.format(view="observations", table="seen"))
         con.execute(LATEST.format(view="decisions", table="ledger"))
