@@ -29,7 +29,7 @@ from diorama.data.ledger import (
     stage_folder,
     stage_schema,
 )  # fmt: skip
-from diorama.data.rules import Curation
+from diorama.data.rules import Curation, Rule
 
 # A test clip before a training clip (so that none leaks), a captioned one first, one whose source is still there
 # before one of a source that was moved or deleted.
@@ -101,8 +101,8 @@ class Decision:
         self.cuts = [self._cut(rule) for rule in policy.rules]
         self.con.execute(_VERDICTS)
 
-    def _cut(self, rule: Any) -> Cut:
-        verdicts = rule.verdicts(self.con).to_arrow_table()
+    def _cut(self, rule: Rule) -> Cut:
+        verdicts = rule.verdicts(self.con)
         self.con.register("found", verdicts)
         self.con.execute(
             f"insert into cut select id, {quote(rule.name)}, partner, metric, value, threshold, 'rule' from found"

@@ -94,8 +94,10 @@ def probe_folder(catalogue: Path, limits: Any) -> Path:
     return catalogue / "observations" / "probe" / hash_bytes(f"probe 1 {limits}".encode(), 8)
 
 
-_ARROW = {float: pa.float64(), int: pa.int64(), bool: pa.bool_(), str: pa.string(), bytes: pa.binary(),
-          list[float]: pa.list_(pa.float64()), list[int]: pa.list_(pa.int64())}  # fmt: skip
+_ARROW = {
+    float: pa.float64(), int: pa.int64(), bool: pa.bool_(), str: pa.string(), bytes: pa.binary(),
+    list[float]: pa.list_(pa.float64()), list[int]: pa.list_(pa.int64()), list[str]: pa.list_(pa.string()),
+}  # fmt: skip
 
 
 KEYS = pa.schema([("id", pa.string()), ("error", pa.string())])  # first in every stage's observations

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import duckdb
+import pyarrow as pa
 
 from diorama.core.config import to_text
 from diorama.core.errors import UserError
@@ -53,6 +54,15 @@ class Where:
         return limit
 
 
+VERDICT = pa.schema([
+    ("id", pa.string()),
+    ("partner", pa.string()),  # the location kept instead, or null
+    ("metric", pa.string()),
+    ("value", pa.float64()),
+    ("threshold", pa.float64()),
+])  # fmt: skip
+
+
 class Rule(Protocol):
     """What leaves clips out; a frozen dataclass.
 
@@ -65,8 +75,8 @@ class Rule(Protocol):
     @property
     def measures(self) -> tuple[str, ...]: ...
 
-    def verdicts(self, con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
-        """The clips left out: `id`, `partner` (the location kept instead, or null), `metric`, `value`, `threshold`.
+    def verdicts(self, con: duckdb.DuckDBPyConnection) -> pa.Table:
+        """The clips left out, as `VERDICT`.
 
         `con` has the views `sound` (every readable clip, one of each content), `left_over` (those that no earlier
         rule left out; `chosen` where a person said keep), and one a stage, by id.
@@ -85,7 +95,7 @@ class Drop:
         """What the conditions ask for."""
         return tuple(where.measure for where in self.where)
 
-    def verdicts(self, con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
+    def verdicts(self, con: duckdb.DuckDBPyConnection) -> pa.Table:
         """As `Rule.verdicts`."""
         limits = [self.limit(con, where) for where in self.where]
         stages = dict.fromkeys(measure.split(".")[0] for measure in self.measures)
@@ -98,7 +108,7 @@ class Drop:
         return con.sql(
             f"select id, null::varchar as partner, '{first}' as metric, {first}::double as value, "
             f"{limits[0]!r}::double as threshold from left_over {joins} where not chosen and {holds}"
-        )
+        ).to_arrow_table()
 
     @staticmethod
     def limit(con: duckdb.DuckDBPyConnection, where: Where) -> float:

@@ -15,7 +15,7 @@ class Stage(Protocol):
 
     name: the folder of its observations, and the view by which they are asked for. version: raise it when the same
     parameters give other values; every clip is then looked at again. columns: type of each value, one of float, int,
-    bool, str, bytes, list[float], list[int]; any value may be None where it does not apply.
+    bool, str, bytes, list[float], list[int], list[str]; any value may be None where it does not apply.
     """
 
     name: ClassVar[str]

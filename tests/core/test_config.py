@@ -40,6 +40,7 @@ class Whole:
     pair: tuple[float, float] = (0.9, 0.99)
     stage: Needs | None = None
     limit: float | None = None
+    share: float | Needs | None = None
     kind: Literal["one", "two"] = "one"
     name: str = "x"
     on: bool = False
@@ -104,6 +105,7 @@ def test_whole_numbers_in_float_fields_read_back_as_floats():
         ("limit=1e-3", "limit", "0.001"),
         ("limit=inf", "limit", "inf"),
         ("limit=None", "limit", "None"),
+        ("share=0.5", "share", "0.5"),
         ("kind=two", "kind", "'two'"),
         ("name=3", "name", "'3'"),
         ("name=a=b", "name", "'a=b'"),
