@@ -1,4 +1,4 @@
-"""Defects planted in pictures and clips: how many `diorama.data.technical` finds, beside cleanvision, and how fast.
+"""Defects planted in pictures and clips: how many the stage `Technical` finds, beside cleanvision, and how fast.
 
 Install:   python -m pip install -e . cleanvision     (without cleanvision its columns stay empty)
 Command:   taskset -c 0 python -m benchmarks.defects --photos PHOTOS
@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.planted.defects import CLIPS, DEFECTS, HARD, PICTURES, clip, corrupt, defects, encoded, on_twos, stored
 from benchmarks.planted.originals import real, synthetic
 from diorama.core.config import flatten
-from diorama.data.technical import technical
+from diorama.data.stages.technical import technical
 from diorama.media import BadMedia, Media, read
 
 SEED = 100_000

@@ -26,9 +26,8 @@ import numpy as np
 
 from benchmarks.planted.copies import KINDS, File, decode, plant
 from benchmarks.planted.originals import real, synthetic
-from diorama.data import hamming, vectors
-from diorama.data.duplicates import near_duplicates
-from diorama.data.hashes import hash_thumbnails, thumbnail
+from diorama.data.duplicates import hamming, near_duplicates, vectors
+from diorama.data.stages.hashes import hash_thumbnails, thumbnail
 
 SEED = 1  # of the held-out sets; 0 was chosen on
 LEAVES, HARD, SKIES = 1100, 200, 110

@@ -1,4 +1,4 @@
-"""Shots: the transitions that `diorama.data.shots` finds, beside every detector of PySceneDetect.
+"""Shots: the transitions that `diorama.data.stages.shots` finds, beside every detector of PySceneDetect.
 
 Install:   python -m pip install -e . scenedetect-headless==0.7.2
 Command:   taskset -c 0 python -m benchmarks.shots --photos PHOTOS --cut-truth CUT_TRUTH
@@ -25,7 +25,7 @@ import numpy as np
 
 from benchmarks.planted.originals import real, synthetic
 from benchmarks.planted.shots import video
-from diorama.data.shots import Transition, transitions
+from diorama.data.stages.shots import Transition, transitions
 from diorama.media import read
 
 NEAR = {"cut": 2, "dissolve": 5, "fade": 5}  # frames

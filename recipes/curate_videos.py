@@ -8,7 +8,7 @@ is kept, and no clip is looked at again. docs/log.md has recall and precision of
 """
 
 from diorama.data import Curation, Drop, Where
-from diorama.data.near import NearDuplicates
+from diorama.data.duplicates import NearDuplicates
 from diorama.data.stages import Shots, Signature, Technical
 
 

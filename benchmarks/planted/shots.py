@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from diorama.data.shots import Transition
+from diorama.data.stages.shots import Transition
 
 RATE = 25.0
 H, W = 144, 256
@@ -25,7 +25,7 @@ MARGIN = 6  # frames of a shot at each end that are free of events
 class Planted:
     """A video and what is true of it.
 
-    frames: (t, h, w, 3) uint8. truth: as `diorama.data.shots.transitions` gives them; score 1.
+    frames: (t, h, w, 3) uint8. truth: as `diorama.data.stages.shots.transitions` gives them; score 1.
     events: (name, start, end) of what is no transition.
     """
 

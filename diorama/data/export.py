@@ -18,7 +18,7 @@ from diorama.core.errors import UserError
 from diorama.core.files import write_aside
 from diorama.core.progress import progress
 from diorama.data.catalogue import Catalogue
-from diorama.data.said import SAID
+from diorama.data.sources.said import SAID
 
 READ = 64  # clips read at a time
 SHARD = 4096  # clips a file, at most

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from diorama.core.config import to_text
 from diorama.core.files import hash_bytes, write_aside
-from diorama.data.said import SAID
-from diorama.data.stage import Stage
+from diorama.data.sources.said import SAID
+from diorama.data.stages.stage import Stage
 
 _SAID = [(name, kind) for name, (kind, _) in SAID.items() if name not in ("rate", "frame_width")]
 _SEEN = [

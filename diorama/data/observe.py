@@ -17,9 +17,9 @@ from typing import Any
 from diorama.core.files import hash_bytes
 from diorama.core.progress import progress
 from diorama.data.ledger import OBSERVATION, append, stage_folder, stage_schema
-from diorama.data.look import Look, Seen
 from diorama.data.sources import Item, fetch
-from diorama.data.stage import Stage
+from diorama.data.stages.look import Look, Seen
+from diorama.data.stages.stage import Stage
 from diorama.data.strip import Claim
 from diorama.media import BadMedia, Limits, Reader
 

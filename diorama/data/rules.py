@@ -14,7 +14,7 @@ import pyarrow as pa
 from diorama.core.config import to_text
 from diorama.core.errors import UserError
 from diorama.core.files import hash_bytes
-from diorama.data.stage import Stage
+from diorama.data.stages.stage import Stage
 from diorama.media import Limits
 
 

@@ -9,7 +9,7 @@ from diorama.data.curation import examine
 from diorama.data.rehearse import CELL, rehearse
 from diorama.media import read, write_mp4, write_png
 from tests.data.make import media_folder
-from tests.data.stages import Bright, Picky
+from tests.data.toy import Bright, Picky
 
 LEVELS = (10, 40, 80, 120, 200, 250)
 

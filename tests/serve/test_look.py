@@ -12,7 +12,7 @@ from diorama.media import write_png
 from diorama.serve.gallery import Gallery
 from diorama.serve.look import app
 from tests.data.make import media_folder
-from tests.data.stages import Bright
+from tests.data.toy import Bright
 
 POLICY = Curation(stages=(Bright(),), rules=(Drop("dark", (Where("bright.mean", below=50),)),))
 

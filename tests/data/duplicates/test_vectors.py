@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from diorama.data import vectors
-from diorama.data.vectors import join
+from diorama.data.duplicates import vectors
+from diorama.data.duplicates.vectors import join
 
 
 def clustered(n: int, d: int = 64) -> np.ndarray:

@@ -10,8 +10,8 @@ import pytest
 
 from diorama.core.errors import UserError
 from diorama.data import curate
-from diorama.data.said import said
 from diorama.data.sources import fetch, listing
+from diorama.data.sources.said import said
 from diorama.data.strip import cut
 from diorama.media import BadMedia, read, write_png
 from tests.data.make import media_folder, picture

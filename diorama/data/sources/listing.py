@@ -12,8 +12,8 @@ from typing import Any
 
 from diorama.core.errors import UserError
 from diorama.core.files import hash_bytes
-from diorama.data.containers import changed, container, is_container, is_labels
-from diorama.data.said import SIDECARS, merged, naming, said, sidecar
+from diorama.data.sources.containers import changed, container, is_container, is_labels
+from diorama.data.sources.said import SIDECARS, merged, naming, said, sidecar
 from diorama.media import BadMedia
 
 

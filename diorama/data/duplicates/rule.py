@@ -7,7 +7,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from diorama.data.duplicates import DISTANCE, SCORE, near_duplicates
+from diorama.data.duplicates.groups import DISTANCE, SCORE, near_duplicates
 from diorama.data.rules import VERDICT
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.planted.originals import synthetic
 from benchmarks.shots import Case, Marks, joined, planted
-from diorama.data.shots import Shot, Transition, shots, split_long, transitions
+from diorama.data.stages.shots import Shot, Transition, shots, split_long, transitions
 from tests.shared import shared_data
 
 RATE = 25.0

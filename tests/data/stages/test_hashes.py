@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.planted.originals import synthetic
-from diorama.data.hashes import BOXES, MIRRORED, SIDE, WHOLE, hash_thumbnails, hashes, signature, thumbnail
+from diorama.data.stages.hashes import BOXES, MIRRORED, SIDE, WHOLE, hash_thumbnails, hashes, signature, thumbnail
 from diorama.media import Media
 
 PICTURES = [synthetic(np.random.default_rng(k), size=128) for k in range(8)]

@@ -17,9 +17,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from diorama.data.alignment import box_map, lay, motion
-from diorama.data.hamming import join
-from diorama.data.hashes import BOXES, MIRRORED, WHOLE
+from diorama.data.duplicates.alignment import box_map, lay, motion
+from diorama.data.duplicates.hamming import join
+from diorama.data.stages.hashes import BOXES, MIRRORED, WHOLE
 
 DISTANCE = 10  # bits of 63, unless told otherwise
 FAR = 16  # bits, for pairs that a third clip connects

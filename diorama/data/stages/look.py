@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from diorama.data.stage import Stage
+from diorama.data.stages.stage import Stage
 from diorama.data.strip import Claim, cut
 from diorama.media import Media
 from diorama.media.media import short

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from diorama.data.archive import Archive, guarded, is_archive
-from diorama.data.tables import is_table, table
+from diorama.data.sources.archive import Archive, guarded, is_archive
+from diorama.data.sources.tables import is_table, table
 from diorama.media import BadMedia
 
 

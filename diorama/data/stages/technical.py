@@ -1,7 +1,7 @@
 """Technical measures of a decoded picture: exposure, sharpness, noise, compression, borders and the like.
 
 `technical` gives one fixed row of numbers, `MEASURES`, for every clip; those of moving pictures and of sound are in
-`diorama.data.technical_video`. No measure needs weights, and none decides anything: thresholds stand in recipes
+`diorama.data.stages.technical_video`. No measure needs weights, and none decides anything: thresholds stand in recipes
 (`recipes/curate_stills.py`). They run in the decoding workers, so this module imports no JAX and nothing else of
 `diorama.data` that does. Brightness is luma (BT.601), in levels of 0 to 255.
 
@@ -15,7 +15,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from diorama.data.technical_video import SOUND, VIDEO, Row, sound, video
+from diorama.data.stages.technical_video import SOUND, VIDEO, Row, sound, video
 from diorama.media.media import Media
 
 FRAMES = 5  # of a clip, evenly spaced, on which the measures of pictures are taken

@@ -1,7 +1,7 @@
 """Technical measures of what moves and what sounds: duplicates, motion, flicker, overlays; level, silence, clipping.
 
 Moving pictures are measured on all frames, at a reduced size: luma, its shorter side about 36 pixels, each the mean of
-those it covers, which all but removes noise. Both functions serve `diorama.data.technical`.
+those it covers, which all but removes noise. Both functions serve `diorama.data.stages.technical`.
 """
 
 from itertools import pairwise

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from diorama.data import hamming
-from diorama.data.hamming import bands, join
+from diorama.data.duplicates import hamming
+from diorama.data.duplicates.hamming import bands, join
 
 
 def neighbours(n: int, seed: int = 0) -> np.ndarray:

@@ -8,7 +8,7 @@ from benchmarks.planted import copies, defects
 from benchmarks.planted.originals import synthetic
 from diorama.cli import recipes
 from diorama.data import Catalogue, curate
-from diorama.data.shots import Shot, shots
+from diorama.data.stages.shots import Shot, shots
 from diorama.media import write_mp4, write_png
 
 SEED = 9_000_000

@@ -6,9 +6,9 @@ They run in the decoding workers, so this module imports nothing that loads JAX.
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from diorama.data.hashes import signature
-from diorama.data.shots import shots, split_long
-from diorama.data.technical import MEASURES, technical
+from diorama.data.stages.hashes import signature
+from diorama.data.stages.shots import shots, split_long
+from diorama.data.stages.technical import MEASURES, technical
 from diorama.media import Media
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from benchmarks.planted.copies import CHANGES, KINDS, decode, encode, plant
 from benchmarks.planted.originals import synthetic
-from diorama.data.alignment import box_map, lay
 from diorama.data.duplicates import Duplicate, near_duplicates
-from diorama.data.hashes import signature
+from diorama.data.duplicates.alignment import box_map, lay
+from diorama.data.stages.hashes import signature
 from diorama.media import Media
 
 Signature = tuple[np.ndarray, np.ndarray]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from diorama.data.said import SIDECARS, naming, sidecar
+from diorama.data.sources.said import SIDECARS, naming, sidecar
 from diorama.media import BadMedia
 from diorama.media.media import short
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.planted.defects import CLIPS, HARD, PICTURES, clip, defects, encoded, jpeg, on_twos, stored
 from benchmarks.planted.originals import synthetic
-from diorama.data.technical import MEASURES, technical
+from diorama.data.stages.technical import MEASURES, technical
 from diorama.media import Media
 
 SEED = 7_000_000

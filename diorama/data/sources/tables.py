@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diorama.data.archive import guarded
+from diorama.data.sources.archive import guarded
 from diorama.media import BadMedia
 
 _MEDIA = ("image", "video", "media", "bytes", "jpg", "png", "mp4")  # how a column of media is called
