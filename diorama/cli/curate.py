@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from diorama.cli import recipes
-from diorama.cli.console import command, say
+from diorama.cli.console import command, complain, say
 
 
 def curate(
@@ -39,9 +39,15 @@ def curate(
     """
     from diorama.core import override
     from diorama.data import Curation, curate
+    from diorama.data.catalogue import last_policy
     from diorama.data.rehearse import rehearse
 
     policy = recipes.policy(recipe, settings or []) if recipe else override(Curation(), settings or [])
+    last = last_policy(out)
+    if last and last != policy.fingerprint:
+        complain(
+            f"note: {out} was curated by other rules, which {out / 'policies' / last}.txt says; these replace them"
+        )
     if dry_run:
         for line in rehearse(sources, out, policy):
             say(line)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_MODULE = "diorama_recipe_"  # with the file's name, that of a recipe's module
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -46,7 +47,7 @@ def load(name: str) -> ModuleType:
         raise UserError(f"there is no recipe '{name}': use one of {', '.join(known())}, or a path to a .py file{hint}")
     if not path.is_file():
         raise UserError(f"{path} is no file: name a recipe or a path to a .py file that defines recipe()")
-    spec = importlib.util.spec_from_file_location(f"diorama_recipe_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(_MODULE + path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -85,10 +86,15 @@ def resolve(name: str, settings: list[str], seed: int | None = None) -> "Run":
 
 def policy(name: str, settings: list[str]) -> "Curation":
     """The curation of recipe `name`, with `path=value` settings applied. Raises `UserError`."""
-    from diorama.core import override
+    from diorama.core import UserError, override
     from diorama.data import Curation
 
-    return override(_made(name, Curation), settings)
+    curation = _made(name, Curation)
+    for stage in curation.stages:
+        if type(stage).__module__.startswith(_MODULE):
+            what = f"the stage {type(stage).__name__} stands in the recipe {name} itself"
+            raise UserError(f"{what}, where decoding processes cannot import it: put it into a module of its own")
+    return override(curation, settings)
 
 
 def _made(name: str, kind: type[T]) -> T:

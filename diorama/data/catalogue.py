@@ -143,7 +143,7 @@ class Catalogue:
         con, where = self._views, quote(clip)
         items = (
             con.sql(
-                f"select * from observations where id like {quote(clip + '%')} or location = {where} "
+                f"select * from observations where starts_with(id, {where}) or location = {where} "
                 f"or ends_with(location, {quote('/' + clip)}) order by location"
             )
             .to_arrow_table()
@@ -196,6 +196,14 @@ class Catalogue:
         dropped = dict(sorted(dropped.items(), key=lambda item: -len(item[1])))
         return Summary(self._head["clips"], count("kind", "clips"), count("split", "clips"),
                        said, dropped, new, self.hash())  # fmt: skip
+
+
+def last_policy(path: Path) -> str | None:
+    """The fingerprint of the policy that the catalogue at `path` was curated by last; None where there is none."""
+    try:
+        return json.loads((path / "catalogue.json").read_text()).get("policy")
+    except FileNotFoundError:
+        return None
 
 
 def manifest_hash(clips: Iterable[dict[str, Any]]) -> str:

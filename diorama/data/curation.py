@@ -93,14 +93,17 @@ def _unmeasured(con: Any, policy: Curation, skip: set[str]) -> list[Work]:
     items: dict[str, Item] = {}
     for stage in policy.stages:
         rows = con.execute(
-            "select id, min((location, root, stamp, frame_width)) from latest "
+            "select id, list((location, root, stamp, frame_width) order by location) from latest "
             f"where error is null and id not in (select id from {stage.name}) group by id order by id"
         ).fetchall()
-        for identifier, (location, root, stamp, width) in rows:
-            if location not in skip:
+        for identifier, places in rows:
+            there = (p for p in places if p[0] not in skip and os.path.exists(p[0].rpartition("#")[0] or p[0]))
+            place = next(there, None)
+            if place:
+                location, root, stamp, width = place
                 items[identifier] = Item(location, root, stamp, {"frame_width": width} if width else {})
                 lacking.setdefault(identifier, []).append(stage)
-    return [Work(items[i], tuple(stages), probe=False) for i, stages in lacking.items()]
+    return [Work(items[i], tuple(stages), i) for i, stages in lacking.items()]
 
 
 def _store(clips: list[dict[str, Any]], out: Path, probe: Path, policy: Curation) -> None:
@@ -123,7 +126,7 @@ def _store(clips: list[dict[str, Any]], out: Path, probe: Path, policy: Curation
     new = [clip for clip in clips if (clip["id"], clip["row"]) not in rows]
     if new:
         with progress(len(new), "storing", "clips") as bar:
-            for part in _parts(new, policy.inline_bytes):
+            for part in _parts(new, policy.inline_bytes, uri):
                 lance.write_dataset(part, uri, schema=CLIP, mode="append" if uri.exists() else "create")
                 bar.advance(len(part))
     dataset = lance.dataset(uri)
@@ -136,25 +139,42 @@ def _store(clips: list[dict[str, Any]], out: Path, probe: Path, policy: Curation
     _write(out / "catalogue.json", json.dumps(head, indent=1) + "\n")
 
 
+def _held_before(uri: Path, identifier: str) -> bytes | None:
+    """A clip's bytes out of any version of `clips.lance`: one that was left out may come back without its source."""
+    versions = lance.dataset(uri).versions() if uri.exists() else []
+    for version in reversed(versions):
+        dataset = lance.dataset(uri, version=version["version"])
+        rows = dataset.to_table(columns=["media"], filter=f"id = '{identifier}' and media is not null", limit=1)
+        if len(rows):
+            return rows["media"][0].as_py()
+    return None
+
+
 def _write(path: Path, text: str) -> None:
     if not path.exists() or path.read_text() != text:
         write_text(path, text)
 
 
-def _parts(clips: list[dict[str, Any]], inline_bytes: int) -> Iterator[pa.Table]:
+def _parts(clips: list[dict[str, Any]], inline_bytes: int, uri: Path) -> Iterator[pa.Table]:
     """Tables of `CLIP` with media, each one commit and at most one Lance fragment."""
     part: list[dict[str, Any]] = []
     size = 0
     for clip in clips:
+        data: Path | bytes | None
         try:
             data = fetch(clip["location"])
-        except BadMedia as bad:
-            raise UserError(f"{clip['location']} changed while it was curated ({bad}): curate again") from None
+        except BadMedia:
+            data = None
         large = isinstance(data, Path) and clip["bytes"] > inline_bytes
         if isinstance(data, Path) and not large:
             data = data.read_bytes()
-        if not large and identity(data, clip["frame_width"]) != clip["id"]:
-            raise UserError(f"{clip['location']} changed while it was curated: curate again")
+        if data is None or (not large and identity(data, clip["frame_width"]) != clip["id"]):
+            data = _held_before(uri, clip["id"])
+        if data is None:
+            where = clip["location"]
+            raise UserError(
+                f"{where} is away or changed since it was looked at: bring it back, or curate its folder again"
+            )
         part.append(clip | ({"path": str(data)} if large else {"media": data}))
         size += 0 if large else clip["bytes"]
         if len(part) == STORE or size >= STORE_BYTES:

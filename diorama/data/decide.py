@@ -31,9 +31,11 @@ from diorama.data.ledger import (
 )  # fmt: skip
 from diorama.data.rules import Curation, Rule
 
-# A test clip before a training clip (so that none leaks), a captioned one first, one whose source is still there
-# before one of a source that was moved or deleted.
+# What a person chose before all others; a test clip before a training clip (so that none leaks), a captioned one
+# first, one whose source is still there before one of a source that was moved or deleted.
 _EXACT = """
+create view judged as select id, last(verdict order by nth) as verdict, last(reason order by nth) as reason,
+  last(person order by nth) as person from judgements group by id having last(verdict order by nth) <> 'undo';
 create view ranked as select *,
   row_number() over bytes as copy, first_value(location) over bytes as original
   from latest where error is null
@@ -41,12 +43,11 @@ create view ranked as select *,
     order by (split = 'test') desc nulls last, caption is null, root in (from away), location);
 create view unlike as select *,
   row_number() over same as twin, first_value(location) over same as original_twin
-  from ranked where copy = 1
+  from ranked left join (select id, verdict as said from judged) using (id) where copy = 1
   window same as (partition by pixels
-    order by (split = 'test') desc nulls last, caption is null, root in (from away), location);
+    order by (said = 'keep') desc nulls last, (said = 'drop') nulls first,
+      (split = 'test') desc nulls last, caption is null, root in (from away), location);
 create table sound as select * from unlike where twin = 1;
-create view judged as select id, last(verdict order by nth) as verdict, last(reason order by nth) as reason,
-  last(person order by nth) as person from judgements group by id having last(verdict order by nth) <> 'undo';
 create table cut (id varchar, reason varchar, partner varchar, metric varchar, value double, threshold double,
   actor varchar);
 insert into cut select id, coalesce(reason, 'judged'), null, null, null, null, person
@@ -73,8 +74,8 @@ create table verdicts as
 
 _CHANGED = """
 select new.* from verdicts new left join verdict old using (location)
-where (new.id, new.verdict, new.reason, new.partner, new.threshold, new.actor)
-  is distinct from (old.id, old.verdict, old.reason, old.partner, old.threshold, old.actor)
+where (new.id, new.verdict, new.reason, new.partner, new.metric, new.value, new.threshold, new.actor) is distinct from
+  (old.id, old.verdict, old.reason, old.partner, old.metric, old.value, old.threshold, old.actor)
 order by location
 """
 
@@ -173,7 +174,10 @@ def judge(catalogue: Path, verdicts: Iterable[tuple[str, str, str | None]], pers
     another verdict, or an id that the catalogue has not seen.
     """
     verdicts = list(verdicts)
-    known = set(Catalogue(catalogue).ask("select distinct id from observations")["id"].to_pylist())
+    if not verdicts:
+        return
+    asked = ", ".join(quote(i) for i in {i for i, _, _ in verdicts})
+    known = Catalogue(catalogue).ask(f"select distinct id from seen where id in ({asked})")["id"].to_pylist()
     for i, verdict, _ in verdicts:
         if verdict not in ("keep", "drop", "undo"):
             raise UserError(f"'{verdict}' is no verdict: say keep, drop or undo")

@@ -5,6 +5,7 @@ Media go out as they came in, never encoded again, with everything that is said 
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from itertools import islice
@@ -18,11 +19,14 @@ from diorama.core.errors import UserError
 from diorama.core.files import write_aside
 from diorama.core.progress import progress
 from diorama.data.catalogue import Catalogue
-from diorama.data.sources.said import SAID
+from diorama.data.observe import identity
+from diorama.data.sources.said import FILE, SAID
+from diorama.data.sources.tables import MEDIA
 
 READ = 64  # clips read at a time
 SHARD = 4096  # clips a file, at most
 SHARD_BYTES = 1 << 30
+_TAKEN = {"member", *FILE, *MEDIA}  # words by which readers find media
 
 
 def export(catalogue: Catalogue, out: Path | str, form: str) -> int:
@@ -35,8 +39,8 @@ def export(catalogue: Catalogue, out: Path | str, form: str) -> int:
     write = {"folder": _folder, "webdataset": _tar, "parquet": _parquet}.get(form)
     if write is None:
         raise UserError(f"'{form}' is no form of export: use folder, webdataset or parquet")
-    out = Path(out)
-    if out.exists() and any(out.iterdir()):
+    out = Path(os.path.abspath(out))
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty: name a new folder")
     table = catalogue.clips()
     with write_aside(out) as aside, progress(len(table), "exporting", "clips") as bar:
@@ -70,9 +74,20 @@ def _clips(catalogue: Catalogue, rows: list[dict[str, Any]]) -> Iterator[tuple[s
     todo = iter(rows)
     while part := list(islice(todo, READ)):
         for row, media in zip(part, catalogue.media([r["address"] for r in part]), strict=True):
-            data = media.read_bytes() if isinstance(media, Path) else media
-            more = {k: v for k, v in json.loads(row["more"] or "{}").items() if k != "member"}
+            data = _bytes(row, media)
+            more = {k: v for k, v in json.loads(row["more"] or "{}").items() if k not in _TAKEN}
             yield row["id"] + _suffix(row), data, more | {name: row[name] for name in SAID if row[name] is not None}
+
+
+def _bytes(row: dict[str, Any], media: Path | bytes) -> bytes:
+    """A clip's media. Raises `UserError` for a file that is gone, or another one by now."""
+    try:
+        data = media.read_bytes() if isinstance(media, Path) else media
+    except OSError:
+        data = b""
+    if identity(data, row["frame_width"]) != row["id"]:
+        raise UserError(f"{row['path'] or row['location']} is away or changed since it was curated: curate again")
+    return data
 
 
 def _suffix(row: dict[str, Any]) -> str:
@@ -87,7 +102,7 @@ def _folder(out: Path, split: str, number: int, shard: Shard) -> None:
     with (out / split / "metadata.jsonl").open("a", encoding="utf-8") as words:
         for name, data, said in shard:
             (out / split / name).write_bytes(data)
-            words.write(json.dumps({"file_name": name, **said}) + "\n")
+            words.write(json.dumps({**said, "file_name": name}) + "\n")
 
 
 def _tar(out: Path, split: str, number: int, shard: Shard) -> None:

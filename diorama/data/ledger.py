@@ -9,6 +9,7 @@ clips.lance                                         the clips kept: bytes or a r
 catalogue.json                                      the version of clips.lance that is complete, written last
 """
 
+import glob
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -126,7 +127,7 @@ def connect(tables: dict[str, tuple[Path, pa.Schema]]) -> duckdb.DuckDBPyConnect
     con = duckdb.connect(config={"threads": 2})
     for name, (folder, schema) in tables.items():
         con.register(f"blank_{name}", schema.empty_table())
-        written = f"read_parquet({quote(folder / '*.parquet')}, union_by_name = true)"
+        written = f"read_parquet({quote(glob.escape(str(folder)) + '/*.parquet')}, union_by_name = true)"
         source = f" union all by name select * from {written}" if any(folder.glob("*.parquet")) else ""
         con.execute(f"create view {name} as select * from blank_{name}{source}")
     return con

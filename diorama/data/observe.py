@@ -8,11 +8,13 @@ or whose parameters changed, looks at the clips it has no row for, and at no oth
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from diorama.core.files import hash_bytes
 from diorama.core.progress import progress
@@ -22,19 +24,20 @@ from diorama.data.stages.look import Look, Seen
 from diorama.data.stages.stage import Stage
 from diorama.data.strip import Claim
 from diorama.media import BadMedia, Limits, Reader
+from diorama.media.media import short
 
 SHARD = 512  # items an observation file
-GROUP = 64  # items whose bytes are in memory at a time
+GROUP, GROUP_BYTES = 64, 256 << 20  # items whose bytes are in memory at a time
 GONE = "no longer at its source"
 
 
 @dataclass(frozen=True)
 class Work:
-    """An item to look at: by which stages, and whether what it is has to be noted as well."""
+    """An item to look at, and by which stages. `id` is that of a clip whose probe is done; else it is probed too."""
 
     item: Item
     stages: tuple[Stage, ...]
-    probe: bool = True
+    id: str | None = None
 
     @property
     def claim(self) -> Claim:
@@ -54,31 +57,55 @@ def observe(work: Sequence[Work], catalogue: Path, probe: Path, run: int, limits
             probed: list[dict[str, Any]] = []
             measured: dict[Stage, list[dict[str, Any]]] = {}
             for (stages, claim), alike in groupby(shard, key=lambda w: (w.stages, w.claim)):
-                for group in batched(alike, GROUP):
-                    stored = [_fetched(w.item) for w in group]
-                    seen = reader.map((s for s in stored if not isinstance(s, BadMedia)), apply=Look(stages, claim))
-                    for w, data in zip(group, stored, strict=True):
+                for group in _fetched(alike):
+                    seen = reader.map((d for _, d in group if not isinstance(d, BadMedia)), apply=Look(stages, claim))
+                    for w, data in group:
                         found = data if isinstance(data, BadMedia) else next(seen)
                         row = _note(w.item, data, found)
-                        if w.probe:
+                        if w.id is None:
                             probed.append(row | {"run": run})
                         for stage in stages:
-                            values: Mapping[str, Any] = found.rows[stage.name] if isinstance(found, Seen) else {}
-                            if row.get("id") and not row.get("error"):
-                                measured.setdefault(stage, []).append({"id": row["id"], **values})
+                            if isinstance(found, Seen) and not row.get("error"):
+                                measured.setdefault(stage, []).append({"id": row["id"], **found.rows[stage.name]})
+                            elif w.id:  # known to be sound: it is the stage that fails, and would each time
+                                measured.setdefault(stage, []).append({"id": w.id, "error": row["error"]})
                         bar.advance()
             name = hash_bytes("".join(w.item.location + w.item.stamp for w in shard).encode())
             for stage, rows in measured.items():
-                append(stage_folder(catalogue, stage), name, rows, stage_schema(stage))
+                append(stage_folder(catalogue, stage), name, _fitting(rows, stage_schema(stage)), stage_schema(stage))
             if probed:  # last: an item is done when its row is here
                 append(probe, name, probed, OBSERVATION)
 
 
-def _fetched(item: Item) -> Path | bytes | BadMedia:
+def _fetched(work: Iterable[Work]) -> Iterator[list[tuple[Work, Path | bytes | BadMedia]]]:
+    """Items with their encoded media, few enough at a time to fit into memory."""
+    group: list[tuple[Work, Path | bytes | BadMedia]] = []
+    size = 0
+    for w in work:
+        data: Path | bytes | BadMedia
+        try:
+            data = BadMedia(GONE) if w.item.stamp == GONE else fetch(w.item.location)
+        except BadMedia as bad:
+            data = bad
+        group.append((w, data))
+        size += len(data) if isinstance(data, bytes) else 0
+        if len(group) == GROUP or size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _fitting(rows: list[dict[str, Any]], schema: pa.Schema) -> list[dict[str, Any]]:
+    """Rows with an error in place of values that are not of the types that their stage promised."""
     try:
-        return BadMedia(GONE) if item.stamp == GONE else fetch(item.location)
-    except BadMedia as bad:
-        return bad
+        pa.Table.from_pylist(rows, schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        if len(rows) == 1:
+            return [{"id": rows[0]["id"], "error": f"a value of another type than its column: {short(error)}"}]
+        half = len(rows) // 2
+        return _fitting(rows[:half], schema) + _fitting(rows[half:], schema)
+    return rows
 
 
 def _note(item: Item, data: Path | bytes | BadMedia, seen: Seen | BadMedia) -> dict[str, Any]:

@@ -42,11 +42,12 @@ def rehearse(sources: Sequence[Path | str], out: Path | str, policy: Curation) -
 def _draw(con: duckdb.DuckDBPyConnection, rule: str, path: Path) -> str:
     """Draw the edge of a rule; returns what the picture shows."""
     [(metric, threshold)] = con.sql(
-        f"select metric, threshold from cut where reason = {quote(rule)} limit 1"
+        f"select metric, threshold from cut where reason = {quote(rule)} and actor = 'rule' limit 1"
     ).fetchall()
     near = f"order by abs(value - {threshold!r}), location limit {SHOWN}"
     out = con.sql(
-        f"select location, value, partner from cut join sound using (id) where reason = {quote(rule)} {near}"
+        "select location, value, partner from cut join sound using (id) "
+        f"where reason = {quote(rule)} and actor = 'rule' {near}"
     ).fetchall()
     partners = [(location, value) for _, value, location in out if location]
     kept = (

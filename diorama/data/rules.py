@@ -17,6 +17,11 @@ from diorama.core.files import hash_bytes
 from diorama.data.stages.stage import Stage
 from diorama.media import Limits
 
+# Views and tables of curation, and columns that every observation has.
+RESERVED = {"observations", "decisions", "judgements", "latest", "verdict", "verdicts", "ranked", "unlike", "sound",
+            "judged", "cut", "left_over", "away", "found", "seen", "ledger", "clips", "item",
+            "id", "error"}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Percentile:
@@ -98,28 +103,30 @@ class Drop:
     def verdicts(self, con: duckdb.DuckDBPyConnection) -> pa.Table:
         """As `Rule.verdicts`."""
         limits = [self.limit(con, where) for where in self.where]
+        if None in limits:  # a percentile of what no clip has
+            return VERDICT.empty_table()
         stages = dict.fromkeys(measure.split(".")[0] for measure in self.measures)
         joins = " ".join(f"join {stage} using (id)" for stage in stages)
         holds = " and ".join(
-            f"{where.measure} {'<' if where.above is None else '>'} {limit!r}"
+            f"{where.measure} {'<' if where.above is None else '>'} '{limit!r}'::double"
             for where, limit in zip(self.where, limits, strict=True)
         )
         first = self.where[0].measure
         return con.sql(
             f"select id, null::varchar as partner, '{first}' as metric, {first}::double as value, "
-            f"{limits[0]!r}::double as threshold from left_over {joins} where not chosen and {holds}"
+            f"'{limits[0]!r}'::double as threshold from left_over {joins} where not chosen and {holds}"
         ).to_arrow_table()
 
     @staticmethod
-    def limit(con: duckdb.DuckDBPyConnection, where: Where) -> float:
-        """A condition's threshold as a number; a percentile is that of all sound clips that have the measure."""
+    def limit(con: duckdb.DuckDBPyConnection, where: Where) -> float | None:
+        """A condition's threshold; a percentile is that of all sound clips that have the measure, None if none has."""
         if not isinstance(where.limit, Percentile):
             return float(where.limit)
         stage = where.measure.split(".")[0]
         share = where.limit.percent / 100
         row = con.sql(f"select quantile_cont({where.measure}::double, {share!r}) from sound join {stage} using (id)")
         [(value,)] = row.fetchall()
-        return float("nan") if value is None else value
+        return value
 
 
 @dataclass(frozen=True)
@@ -144,13 +151,20 @@ class Curation:
         names = [rule.name for rule in self.rules]
         if len(set(names)) < len(names):
             raise UserError(f"two rules have one name: {', '.join(names)}")
+        for stage in self.stages:
+            for word in (stage.name, *stage.columns):
+                if not word.isidentifier() or word in RESERVED:
+                    raise UserError(f"a stage or a column of one cannot be called '{word}': it is a word of curation")
         known = sorted(f"{stage.name}.{column}" for stage in self.stages for column in stage.columns)
+        numbers = {f"{s.name}.{c}" for s in self.stages for c, kind in s.columns.items() if kind in (float, int, bool)}
         for rule in self.rules:
             for measure in rule.measures:
                 if measure not in known:
                     close = difflib.get_close_matches(measure, known, n=1)
                     hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known) or 'no stages'}"
                     raise UserError(f"rule '{rule.name}' asks for {measure}, which no stage measures; {hint}")
+                if isinstance(rule, Drop) and measure not in numbers:
+                    raise UserError(f"rule '{rule.name}' compares {measure}, which is no number")
 
     def text(self) -> str:
         """Everything it is made of, as sorted `path: value` lines."""

@@ -1,4 +1,4 @@
-"""Pages for people: the report of a run."""
+"""Pages for people: the report of a run, and a catalogue to look through."""
 
 from diorama.serve.report import write_report
 

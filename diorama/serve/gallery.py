@@ -11,12 +11,14 @@ import numpy as np
 from diorama.core.errors import UserError
 from diorama.data import Catalogue, judge
 from diorama.data.ledger import JUDGEMENT, connect
+from diorama.data.observe import identity
 from diorama.data.sources import fetch
 from diorama.media import BadMedia, Reader
 
 PREVIEW = 192  # pixels along the shorter side, at most
 HELD = 20_000  # previews kept in memory
 BINS = 60  # of a histogram
+_NUMBERS = ("DOUBLE", "BIGINT", "BOOLEAN")
 _SORTS = {"location": "location", "newest": "n desc", "random": "hash(n)"}
 
 
@@ -33,13 +35,15 @@ class Gallery:
         self._con = self.catalogue.connection()
         self._con.execute("""
             create table item as select row_number() over (order by location) - 1 as n, location, o.id, o.kind, o.t,
-              o.h, o.w, o.rate, o.caption, o.label, o.class_name, o.licence, d.verdict, d.reason, d.metric, d.value,
-              d.threshold, d.partner, d.actor
+              o.h, o.w, o.rate, o.frame_width, o.caption, o.label, o.class_name, o.licence,
+              d.verdict, d.reason, d.metric, d.value, d.threshold, d.partner, d.actor
             from observations o join decisions d using (location)
         """)
         self._con.execute("create table judged (id varchar, verdict varchar)")
         for stage in self.catalogue.stages:  # tables, which other threads' cursors see
-            self._con.execute(f"create table stage_{stage} as select * from {stage}")
+            columns = self._con.sql(f"describe {stage}").fetchall()
+            numbers = [f'"{name}"' for name, kind, *_ in columns if kind in _NUMBERS]
+            self._con.execute(f"create table stage_{stage} as select {', '.join(['id', *numbers])} from {stage}")
         given = connect({"given": (self.path / "judgements", JUDGEMENT)})
         said = given.execute("select id, last(verdict order by nth) from given group by id").fetchall()
         if said:
@@ -73,8 +77,8 @@ class Gallery:
                 where.append(f"item.{column} = ?")
                 given.append(wanted)
         if words:
-            where.append("(item.caption ilike ? or item.location ilike ?)")
-            given += [f"%{words}%"] * 2
+            where.append("(contains(lower(item.caption), lower(?)) or contains(lower(item.location), lower(?)))")
+            given += [words] * 2
         for bound, sign in ((low, ">="), (high, "<=")):
             if bound is not None and measure:
                 where.append(f"{value} {sign} ?")
@@ -115,22 +119,27 @@ class Gallery:
         """All that is known of an item."""
         return "\n\n".join(map(str, self.catalogue.explain(self._item(n)["location"])))
 
-    def judge(self, numbers: list[int], verdict: str, reason: str | None, person: str) -> int:
-        """Record a verdict (keep, drop, undo) on items; returns how many could be judged: a broken file cannot."""
-        ids = sorted({i for i in (self._item(n)["id"] for n in numbers) if i})
+    def judge(self, ids: list[str], verdict: str, reason: str | None, person: str) -> None:
+        """Record a verdict (keep, drop, undo) on clips. Raises `UserError` for an id that was not seen."""
         judge(self.path, [(i, verdict, reason) for i in ids], person)
-        with self._lock:
-            for i in ids:
-                self._con.execute("delete from judged where id = ?", [i])
-                self._con.execute("insert into judged values (?, ?)", [i, verdict])
-        return len(ids)
+        cursor = self._con.cursor()
+        for i in ids:
+            cursor.execute("delete from judged where id = ?", [i])
+            cursor.execute("insert into judged values (?, ?)", [i, verdict])
 
     def media(self, n: int) -> Path | bytes | None:
-        """An item's encoded media as it came in; None when it is there no more."""
-        try:
-            return fetch(self._item(n)["location"])
-        except BadMedia:
+        """An item's encoded media, as they were when it was looked at; None where they are no more, or never were."""
+        item = self._item(n)
+        if item["id"] is None:  # not media: nothing to show, whatever the file holds
             return None
+        try:
+            found = fetch(item["location"])
+            if identity(found, item["frame_width"]) == item["id"]:
+                return found
+        except (BadMedia, OSError):
+            pass
+        held = self.catalogue.dataset.to_table(columns=["media"], filter=f"id = '{item['id']}'", limit=1)
+        return held["media"][0].as_py() if len(held) else None
 
     def preview(self, n: int) -> bytes:
         """A small JPEG of an item's middle; grey for what cannot be read."""
@@ -151,10 +160,12 @@ class Gallery:
         self._con.close()
 
     def _frame(self, n: int) -> np.ndarray:
-        item = self._item(n)
+        item, media = self._item(n), self.media(n)
         try:
+            if media is None:
+                raise BadMedia("no longer there")
             middle = item["t"] // 2 / item["rate"] if item["t"] and item["t"] > 1 and item["rate"] else 0.0
-            return self._reader.read(fetch(item["location"]), short_side=PREVIEW, start=middle, count=1).frames[0]
+            return self._reader.read(media, short_side=PREVIEW, start=middle, count=1).frames[0]
         except BadMedia:
             return np.full((PREVIEW, PREVIEW, 3), 160, np.uint8)
 
@@ -165,11 +176,10 @@ class Gallery:
         return rows[0]
 
     def _measures(self) -> list[str]:
-        numbers = {"DOUBLE", "BIGINT", "BOOLEAN"}
         found = []
         for stage in self.catalogue.stages:
             columns = self._rows(f"describe stage_{stage}")
-            found += [f"{stage}.{c['column_name']}" for c in columns if c["column_type"] in numbers]
+            found += [f"{stage}.{c['column_name']}" for c in columns if c["column_type"] in _NUMBERS]
         return found
 
     def _joined(self, measure: str) -> tuple[str, str]:

@@ -25,7 +25,9 @@ def app(gallery: Gallery, token: str | None = None) -> FastAPI:
     @server.middleware("http")
     async def allowed(request: Request, answer):  # type: ignore[no-untyped-def]
         brought = request.query_params.get("token") or request.cookies.get("token") or ""
-        known = secrets.compare_digest(brought, token) if token else (request.url.hostname or "") in HOME
+        known = (
+            secrets.compare_digest(brought.encode(), token.encode()) if token else (request.url.hostname or "") in HOME
+        )
         origin = request.headers.get("origin")  # of the page that asks, where a browser says it
         if not known or (origin and origin.split("//")[-1] != request.headers.get("host")):
             return PlainTextResponse("not allowed: open the address that `diorama look` printed", 403)
@@ -78,10 +80,11 @@ def app(gallery: Gallery, token: str | None = None) -> FastAPI:
 
     @server.post("/judge")
     def judge(
-        items: Annotated[list[int], Body()], verdict: Annotated[Literal["keep", "drop", "undo"], Body()],
+        ids: Annotated[list[str], Body()], verdict: Annotated[Literal["keep", "drop", "undo"], Body()],
         person: Annotated[str, Body()], reason: Annotated[str | None, Body()] = None,
     ) -> dict:  # type: ignore[type-arg]  # fmt: skip
-        return {"judged": gallery.judge(items, verdict, reason, person)}
+        gallery.judge(ids, verdict, reason, person)
+        return {"judged": len(ids)}
 
     return server
 
@@ -101,7 +104,8 @@ def serve(catalogue: Path | str, host: str, port: int) -> None:
             ) from None
     gallery = Gallery(catalogue)
     token = None if host in HOME else secrets.token_urlsafe(16)
-    print(f"http://{host}:{port}/{f'?token={token}' if token else ''}   (Ctrl-C ends it)", flush=True)
+    shown = f"[{host}]" if ":" in host else host
+    print(f"http://{shown}:{port}/{f'?token={token}' if token else ''}   (Ctrl-C ends it)", flush=True)
     try:
         uvicorn.run(app(gallery, token), host=host, port=port, log_level="warning")
     finally:

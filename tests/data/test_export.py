@@ -18,7 +18,19 @@ def catalogue(tmp_path):
     folder = media_folder(tmp_path / "media")
     write_png(folder / "strip.png", np.concatenate([picture(60), picture(61)], axis=1))
     with (folder / "metadata.jsonl").open("a") as words:
-        words.write(json.dumps({"file_name": "strip.png", "frame_width": 16, "license": "CC0", "mood": "grey"}) + "\n")
+        words.write(
+            json.dumps(
+                {
+                    "file_name": "strip.png",
+                    "frame_width": 16,
+                    "license": "CC0",
+                    "mood": "grey",
+                    "video": "no",
+                    "image": "x.png",
+                }
+            )
+            + "\n"
+        )
     np.savez(folder / "more.npz", media=np.stack([picture(70), picture(71)]), labels=np.array([3, 4]))
     curate([folder], tmp_path / "c", Curation(inline_bytes=200))  # some inside, some beside
     return Catalogue(tmp_path / "c")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from diorama.core.errors import UserError
 from diorama.data import Catalogue, Curation, Drop, Percentile, Where, curate, judge
@@ -9,7 +10,7 @@ from diorama.data.curation import examine
 from diorama.data.rehearse import CELL, rehearse
 from diorama.media import read, write_mp4, write_png
 from tests.data.make import media_folder
-from tests.data.toy import Bright, Picky
+from tests.data.toy import Bright, Picky, Wrong
 
 LEVELS = (10, 40, 80, 120, 200, 250)
 
@@ -180,3 +181,48 @@ def test_why_names_nothing(greys, tmp_path):
     curate([greys], tmp_path / "c")
     with pytest.raises(UserError, match="has seen no clip"):
         Catalogue(tmp_path / "c").explain("other.png")
+
+
+def test_a_percentile_of_what_no_clip_has_leaves_nothing_out(greys, tmp_path):
+    for limit in (Percentile(5), float("inf")):
+        rule = Drop("none", (Where("bright.missing", below=limit),))
+        assert curate([greys], tmp_path / "c", Curation(stages=(Bright(),), rules=(rule,))).clips == 7
+
+
+def test_only_numbers_are_compared_and_words_of_curation_are_taken():
+    with pytest.raises(UserError, match="is no number"):
+        Curation(stages=(Bright(),), rules=(Drop("x", (Where("bright.frames", below=1),)),))
+    with pytest.raises(UserError, match="cannot be called 'sound'"):
+        Curation(stages=(type("Odd", (Bright,), {"name": "sound"})(),))
+
+
+def test_a_clip_that_was_left_out_comes_back_without_its_source(greys, tmp_path):
+    out, other = tmp_path / "c", media_folder(tmp_path / "other", stills=1, videos=0)
+    first = curate([greys], out)
+    curate([greys], out, dark(50))
+    greys.rename(tmp_path / "away")
+    assert curate([other], out).clips == first.clips + 1
+
+
+def test_a_stage_that_cannot_finish_is_not_tried_for_ever(greys, tmp_path):
+    out = tmp_path / "c"
+    curate([greys], out)
+    assert curate([greys], out, Curation(stages=(Wrong(),))).new == 7
+    assert curate([greys], out, Curation(stages=(Wrong(),))).new == 0
+    errors = Catalogue(out).ask("select distinct error from wrong")["error"].to_pylist()
+    assert len(errors) == 1
+    assert "another type than its column" in errors[0]
+
+
+def test_people_choose_among_equal_pixels(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "b.bmp"):
+        Image.fromarray(np.full((8, 8, 3), 90, np.uint8)).save(folder / name)
+    out = tmp_path / "c"
+    curate([folder], out)
+    assert names(out) == {"a.png"}
+    ids = {row["location"][-5:]: row["id"] for row in Catalogue(out).ask("select * from observations").to_pylist()}
+    judge(out, [(ids["a.png"], "drop", None), (ids["b.bmp"], "keep", None)], "ada")
+    curate([folder], out)
+    assert names(out) == {"b.bmp"}

@@ -31,3 +31,15 @@ class Picky:
     def __call__(self, media: Media) -> dict[str, Any]:
         (frame,) = media.frames
         return {"height": frame.shape[0]}
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """Promises a number and gives a word."""
+
+    name: ClassVar[str] = "wrong"
+    version: ClassVar[int] = 1
+    columns: ClassVar[dict[str, Any]] = {"height": int}
+
+    def __call__(self, media: Media) -> dict[str, Any]:
+        return {"height": "tall"}

@@ -72,6 +72,7 @@ def test_pictures(page):
     assert preview.shape == (192, 256, 3)
     assert abs(int(preview.mean()) - 80) <= 1
     assert page.get(f"/preview/{rows['broken.png']}").status_code == 200
+    assert page.get(f"/media/{rows['broken.png']}").status_code == 404  # whatever is no media is not handed out
     media = page.get(f"/media/{rows['grey80.png']}")
     assert np.asarray(Image.open(io.BytesIO(media.content))).shape == (300, 400, 3)
     assert media.headers["content-security-policy"] == "sandbox"
@@ -79,8 +80,8 @@ def test_pictures(page):
 
 
 def test_a_judgement_is_shown_again_and_counts_in_the_next_curation(page, folder, tmp_path):
-    rows = {row["location"].rsplit("/", 1)[1]: row["n"] for row in page.get("/items").json()["rows"]}
-    body = {"items": [rows["grey10.png"], rows["broken.png"]], "verdict": "keep", "person": "ada"}
+    rows = {row["location"].rsplit("/", 1)[1]: row["id"] for row in page.get("/items").json()["rows"]}
+    body = {"ids": [rows["grey10.png"]], "verdict": "keep", "person": "ada"}
     assert page.post("/judge", json=body).json() == {"judged": 1}
     gallery = Gallery(tmp_path / "c")  # as after a restart
     again = TestClient(app(gallery), base_url="http://localhost").get("/items", params={"reason": "dark"}).json()
@@ -98,9 +99,10 @@ def test_what_it_refuses(page, tmp_path):
     assert page.get("/items", params={"limit": 10**6}).status_code == 422
     assert page.get("/preview/999").status_code == 400
     assert page.get("/media/..%2f..%2fetc%2fpasswd").status_code in (404, 422)
-    assert page.post("/judge", json={"items": [0], "verdict": "maybe", "person": "x"}).status_code == 422
+    assert page.post("/judge", json={"ids": ["x"], "verdict": "maybe", "person": "x"}).status_code == 422
     assert page.get("/about", headers={"host": "evil.example"}).status_code == 403
-    body = {"items": [0], "verdict": "keep", "person": "x"}
+    body = {"ids": [], "verdict": "keep", "person": "x"}
+    assert page.post("/judge", json=body | {"ids": ["nothing"]}).status_code == 400
     assert page.post("/judge", json=body, headers={"origin": "http://evil.example"}).status_code == 403
 
 
@@ -109,7 +111,7 @@ def test_a_token_opens_it_elsewhere(folder, tmp_path):
     gallery = Gallery(tmp_path / "c")
     page = TestClient(app(gallery, "secret"), base_url="http://studio:8765")
     assert page.get("/about").status_code == 403
-    assert page.get("/about", params={"token": "wrong"}).status_code == 403
+    assert page.get("/about", params={"token": "wröng"}).status_code == 403
     assert page.get("/?token=secret").status_code == 200
     assert page.get("/about").status_code == 200  # by its cookie
     gallery.close()

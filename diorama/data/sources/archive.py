@@ -14,6 +14,7 @@ from diorama.media import BadMedia
 from diorama.media.media import short
 
 MEMBER = 1 << 30  # bytes of one file in an archive, at most: its bytes are held in memory
+TEXT = 64 << 20  # of one that says things about others
 _SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 _SAYING = (".txt", ".json", ".cls")  # KEY.txt, KEY.json and KEY.cls speak of the media KEY.* beside them (WebDataset)
 
@@ -69,7 +70,7 @@ class Archive:
         keys = {_key(path) for path, _ in self.media}
         words: dict[PurePosixPath, dict[str, Any]] = {}
         for path, member in texts.items():
-            text = self._read(member).decode("utf-8-sig", errors="replace")
+            text = self._read(member, TEXT).decode("utf-8-sig", errors="replace")
             key, rows = _key(path), sidecar(text, Path(path)) if path.suffix in SIDECARS else []
             for row in rows:
                 row = dict(row)
@@ -93,9 +94,9 @@ class Archive:
     def _name(member: Any) -> str:
         return member.filename if isinstance(member, zipfile.ZipInfo) else member.name
 
-    def _read(self, member: Any) -> bytes:
+    def _read(self, member: Any, most: int = MEMBER) -> bytes:
         size = member.file_size if isinstance(member, zipfile.ZipInfo) else member.size
-        if size > MEMBER:
+        if size > most:
             raise BadMedia(f"{size / 1e6:.0f} MB in an archive: unpack it")
         with self._lock:
             if isinstance(self._file, zipfile.ZipFile):

@@ -114,7 +114,9 @@ def changed(path: Path) -> int:
 
 
 def is_container(path: Path) -> bool:
-    """Whether a file of this name holds many clips."""
+    """Whether a file of this name holds many clips; of folders, a Lance table does."""
+    if path.is_dir():
+        return path.suffix == ".lance"
     return path.suffix == ".npz" or _is_idx(path) or is_table(path) or is_archive(path)
 
 

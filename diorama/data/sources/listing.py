@@ -48,6 +48,10 @@ def _folder(root: Path, skip: Path | None) -> Iterator[tuple[Path, dict[str, Any
     sidecars: set[Path] = set()
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and Path(folder, f) != skip)
+        if {"catalogue.json"} <= {
+            *names
+        } and "clips.lance" in folders:  # another catalogue: its clips are what it holds
+            folders[:], names = ["clips.lance"], []
         tables = [f for f in folders if is_container(Path(folder, f))]  # a Lance table is a folder
         folders[:] = [f for f in folders if f not in tables]
         paths = [Path(folder, name) for name in sorted([*names, *tables]) if not name.startswith(".")]
@@ -93,8 +97,8 @@ def listing(root: Path, skip: Path | None = None) -> Iterator[Item]:
             yield Item(str(path), str(root), _stamp(path, {}))
             continue
         for number, row in enumerate(rows):
-            words = said(row, f"{path} row {number}")
-            yield Item(f"{path}#{number:08d}", str(root), _stamp(path, words), words)
+            spoken = merged(words, said(row, f"{path} row {number}"))
+            yield Item(f"{path}#{number:08d}", str(root), _stamp(path, spoken), spoken)
 
 
 def _files(root: Path, skip: Path | None) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ SAID: dict[str, tuple[pa.DataType, tuple[str, ...]]] = {
     "author": (pa.string(), ("author",)),
     "terms": (pa.string(), ("terms",)),
 }
-_FILE = ("file_name", "file", "video", "image", "path")  # how a sidecar's row names its file
+FILE = ("file_name", "file", "video", "image", "path")  # how a sidecar's row names its file
 SIDECARS = (".jsonl", ".json", ".csv")
 
 
@@ -47,8 +48,12 @@ def said(row: dict[str, Any], where: str) -> dict[str, Any]:
                 out[name] = [int(v) for v in (json.loads(value) if isinstance(value, str) else value)]
             else:
                 out[name] = int(value) if pa.types.is_integer(kind) else float(value)
-        except (TypeError, ValueError):
-            raise UserError(f"{where}: '{word}' cannot be {value!r}: it takes {kind}") from None
+            pa.scalar(out.get(name), kind)  # it may be too large
+            if name == "split" and not re.fullmatch(r"\w[\w.-]*", out[name]):
+                raise ValueError
+        except (TypeError, ValueError, OverflowError, pa.ArrowInvalid):
+            takes = "a plain name, as train or test" if name == "split" else kind
+            raise UserError(f"{where}: '{word}' cannot be {value!r}: it takes {takes}") from None
     if row:
         out["more"] = json.dumps(row, sort_keys=True, default=str)
     return out
@@ -63,7 +68,7 @@ def sidecar(text: str, path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".csv":
         table = csv.DictReader(io.StringIO(text))
         try:
-            if not {*(table.fieldnames or ())} & {*_FILE}:
+            if not {*(table.fieldnames or ())} & {*FILE}:
                 return []
             for row in table:
                 if any(row.pop(None, ())):
@@ -93,7 +98,7 @@ def sidecar(text: str, path: Path) -> list[dict[str, Any]]:
 
 def naming(row: dict[str, Any]) -> str:
     """The key under which a row names its file, or "" when it names none."""
-    return next((key for key in _FILE if isinstance(row.get(key), str)), "")
+    return next((key for key in FILE if isinstance(row.get(key), str)), "")
 
 
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from diorama.data.sources.archive import guarded
 from diorama.media import BadMedia
 
-_MEDIA = ("image", "video", "media", "bytes", "jpg", "png", "mp4")  # how a column of media is called
+MEDIA = ("image", "video", "media", "bytes", "jpg", "png", "mp4")  # how a column of media is called
 
 
 def is_table(path: Path) -> bool:
@@ -30,7 +30,7 @@ def table(path: Path) -> "Table":
     """The table at `path`. Raises `BadMedia` when it is damaged or holds no media."""
     kinds: dict[str, Callable[[Path], _Stored]] = {".parquet": _Parquet, ".arrow": _Arrow, ".lance": _Lance}
     stored = kinds[path.suffix](path)
-    column = next((n for n in _MEDIA if n in stored.schema.names), None)
+    column = next((n for n in MEDIA if n in stored.schema.names and _holds_media(stored.schema.field(n).type)), None)
     if column is None:
         raise BadMedia("a table without a column of media")
     return Table(path, stored, column)
@@ -62,9 +62,18 @@ class Table:
         value = self.stored.value(row, self.column)
         if isinstance(value, dict):
             value = value.get("bytes") or (self.path.parent / value["path"] if value.get("path") else None)
-        if not value:
+        if not value and "path" in self.stored.schema.names:  # a large clip of a catalogue, which lies elsewhere
+            value = Path(self.stored.value(row, "path") or "")
+        if not value or value == Path():
             raise BadMedia("the row holds no media")
         return value
+
+
+def _holds_media(kind: pa.DataType) -> bool:
+    """Bytes, or {bytes, path} with at least one of both."""
+    if pa.types.is_struct(kind):
+        return any(kind.field(i).name in ("bytes", "path") for i in range(kind.num_fields))
+    return _is_binary(kind)
 
 
 def _is_binary(kind: pa.DataType) -> bool:
@@ -126,7 +135,9 @@ class _Lance:
     def __init__(self, path: Path) -> None:
         import lance  # here, because it is slow to import and few sources need it
 
-        self._dataset = lance.dataset(path)
+        head = path.parent / "catalogue.json"  # of a catalogue, the version that is finished
+        version = json.loads(head.read_text()).get("version") if head.exists() else None
+        self._dataset = lance.dataset(path, version=version)
         self.schema, self.count = self._dataset.schema, self._dataset.count_rows()
 
     def read(self, columns: list[str]) -> pa.Table:

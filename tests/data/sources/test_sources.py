@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from diorama.core.errors import UserError
-from diorama.data import curate
+from diorama.data import Curation, curate
 from diorama.data.sources import fetch, listing
 from diorama.data.sources.said import said
 from diorama.data.strip import cut
@@ -247,3 +247,34 @@ def test_a_list_of_files(tmp_path):
     assert [item.location for item in items] == [str(folder / n) for n in ("still0.png", "still2.png", "other.png")]
     assert [item.said["caption"] for item in items] == ["one", "two", "gone"]
     assert curate([tmp_path / "list.csv"], tmp_path / "c").clips == 2
+
+
+def test_a_folder_that_holds_a_catalogue_has_its_clips(tmp_path):
+    first = curate([media_folder(tmp_path / "media")], tmp_path / "in" / "a", Curation(inline_bytes=200))
+    again = curate([tmp_path / "in"], tmp_path / "b")
+    assert again.hash == first.hash
+    assert again.dropped == {}
+
+
+def test_odd_names_of_folders(tmp_path):
+    folder = media_folder(tmp_path / "photos.zip" / "c [1]", stills=2, videos=0)
+    assert len(list(listing(tmp_path))) == 2
+    assert curate([folder], tmp_path / "out [*]").clips == 2
+    assert curate([folder], tmp_path / "out [*]").new == 0
+
+
+@pytest.mark.parametrize("split", ["../../x", "/tmp/x", "a/b", ".."])
+def test_a_split_is_a_plain_name(split):
+    with pytest.raises(UserError, match="a plain name"):
+        said({"split": split}, "here")
+
+
+def test_a_number_that_is_too_large():
+    with pytest.raises(UserError, match="'label' cannot be 5000000000"):
+        said({"label": 5_000_000_000}, "here")
+
+
+def test_what_a_sidecar_says_of_a_container_holds_for_its_clips(tmp_path):
+    np.savez(tmp_path / "n.npz", media=np.stack([picture(1), picture(2)]))
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "n.npz", "license": "CC0"}')
+    assert [item.said["licence"] for item in listing(tmp_path)] == ["CC0", "CC0"]
