@@ -17,10 +17,9 @@ from diorama.core.files import hash_bytes
 from diorama.data.stages.stage import Stage
 from diorama.media import Limits
 
-# Views and tables of curation, and columns that every observation has.
+# Views and tables of curation, beside which every stage has its own.
 RESERVED = {"observations", "decisions", "judgements", "latest", "verdict", "verdicts", "ranked", "unlike", "sound",
-            "judged", "cut", "left_over", "away", "found", "seen", "ledger", "clips", "item",
-            "id", "error"}  # fmt: skip
+            "judged", "cut", "left_over", "away", "found", "seen", "ledger", "clips", "item"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -152,8 +151,8 @@ class Curation:
         if len(set(names)) < len(names):
             raise UserError(f"two rules have one name: {', '.join(names)}")
         for stage in self.stages:
-            for word in (stage.name, *stage.columns):
-                if not word.isidentifier() or word in RESERVED:
+            for word, taken in ((stage.name, RESERVED), *((column, {"id", "error"}) for column in stage.columns)):
+                if not word.isidentifier() or word in taken:
                     raise UserError(f"a stage or a column of one cannot be called '{word}': it is a word of curation")
         known = sorted(f"{stage.name}.{column}" for stage in self.stages for column in stage.columns)
         numbers = {f"{s.name}.{c}" for s in self.stages for c, kind in s.columns.items() if kind in (float, int, bool)}
