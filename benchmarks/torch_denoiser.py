@@ -63,7 +63,7 @@ class Denoiser(nn.Module):
         [(self.signal, text)] = config.conditions.items()
         same = isinstance(config.process, RectifiedFlow) and config.prediction == "velocity"
         if not (same and isinstance(config.net, UNetConfig | TransformerConfig) and isinstance(text, TextConfig)):
-            raise NotImplementedError("only the demo's kind of denoiser is written here: text, rectified flow")
+            raise ValueError("this benchmark compares the demo's kind of denoiser only: text, rectified flow")
         net, self.text = config.net, Text(text, config.net.width)
         self.net = UNet(net, channels) if isinstance(net, UNetConfig) else Transformer(net, channels)
 
@@ -115,7 +115,7 @@ class Trainer:
         density, adam = objective.density, config.optimizer
         plain = isinstance(density, LogitNormal) and density.shift == 1 and objective.independent == 0
         if not (plain and isinstance(objective.weighting, Velocity) and isinstance(adam, AdamW)):
-            raise NotImplementedError("only the demo's objective is written here")
+            raise ValueError("this benchmark compares the demo's objective only")
         self.config, self.density, self.dropout, self.examples = config, density, dropout, 0
         self.loss: Loss = torch.compile(model.loss) if compiled else model.loss
         self.parameters = list(model.parameters())

@@ -1,7 +1,7 @@
 """curate_videos: single moving shots without technical defects and without near-duplicates.
 
 Command:   diorama curate SRC... --out CATALOGUE --recipe curate_videos     (first with --dry-run)
-Hardware:  two CPU cores, faster than the videos play.
+Hardware:  two CPU cores; its speed is in docs/log.md.
 
 A threshold may be a number or a Percentile. Copy this file, change them, and try them with --dry-run: what was measured
 is kept, and no clip is looked at again. docs/log.md has recall and precision of each rule.

@@ -25,7 +25,7 @@ from diorama.data.ledger import (
     as_json,
     connect,
     quote,
-)  # fmt: skip
+)
 
 SHOWN = 3  # names of items left out, beside each reason
 

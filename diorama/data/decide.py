@@ -28,7 +28,7 @@ from diorama.data.ledger import (
     quote,
     stage_folder,
     stage_schema,
-)  # fmt: skip
+)
 from diorama.data.rules import Curation, Rule
 
 # What a person chose before all others; a test clip before a training clip (so that none leaks), a captioned one

@@ -44,7 +44,7 @@ def _draw(con: duckdb.DuckDBPyConnection, rule: str, path: Path) -> str:
     [(metric, threshold)] = con.sql(
         f"select metric, threshold from cut where reason = {quote(rule)} and actor = 'rule' limit 1"
     ).fetchall()
-    near = f"order by abs(value - {threshold!r}), location limit {SHOWN}"
+    near = f"order by abs(value - '{threshold!r}'::double), location limit {SHOWN}"
     out = con.sql(
         "select location, value, partner from cut join sound using (id) "
         f"where reason = {quote(rule)} and actor = 'rule' {near}"

@@ -19,7 +19,7 @@ PREVIEW = 192  # pixels along the shorter side, at most
 HELD = 20_000  # previews kept in memory
 BINS = 60  # of a histogram
 _NUMBERS = ("DOUBLE", "BIGINT", "BOOLEAN")
-_SORTS = {"location": "location", "newest": "n desc", "random": "hash(n)"}
+_SORTS = {"location": "location", "random": "hash(n)"}
 
 
 class Gallery:
