@@ -91,6 +91,15 @@ def sole_writer(folder: Path | str, doing: str) -> Iterator[None]:
         yield
 
 
+def hash_file(path: Path | str) -> str:
+    """The content hash of a file. Raises `UserError` where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
 def hash_bytes(data: bytes, size: int = 16) -> str:
     """BLAKE2b of `data` as `2 * size` hexadecimal digits: the identity of content everywhere in Diorama."""
     return hashlib.blake2b(data, digest_size=size).hexdigest()

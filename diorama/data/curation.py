@@ -22,9 +22,10 @@ from diorama.core.errors import UserError
 from diorama.core.files import hash_bytes, sole_writer, write_text
 from diorama.core.progress import progress
 from diorama.data.catalogue import Catalogue, Summary, manifest_hash
-from diorama.data.decide import Decision, views
-from diorama.data.ledger import CLIP, NARROW, as_json, probe_folder, stage_folder
-from diorama.data.observe import GONE, Work, batched, identity, observe
+from diorama.data.decide import Decision, folders, views
+from diorama.data.derive import derive
+from diorama.data.ledger import CLIP, NARROW, as_json, batched, probe_folder
+from diorama.data.observe import GONE, Work, identity, observe
 from diorama.data.rules import Curation
 from diorama.data.sources import Item, fetch, listing
 from diorama.media import BadMedia
@@ -84,6 +85,8 @@ def examine(
     again = _unmeasured(con, policy, {item.location for item in [*new, *gone]})
     work = [*(Work(item, policy.stages) for item in new), *(Work(item, ()) for item in gone), *again]
     observe(work, out, probe, run, policy.limits, workers or os.cpu_count() or 1)
+    for stage in policy.derived:
+        derive(views(out, probe, policy), stage, folders(out, policy)[stage.name], out / "models" / stage.name)
     return Decision(out, probe, policy), run, len(new) + len(again)
 
 
@@ -135,7 +138,7 @@ def _store(clips: list[dict[str, Any]], out: Path, probe: Path, policy: Curation
         dataset.delete(" or ".join(f"(id = '{i}' and row = '{r}')" for i, r in part))
     head = {"format": 1, "version": lance.dataset(uri).version, "clips": len(clips), "hash": manifest_hash(clips),
             "probe": str(probe.relative_to(out)), "policy": policy.fingerprint,
-            "stages": {s.name: str(stage_folder(out, s).relative_to(out)) for s in policy.stages}}  # fmt: skip
+            "stages": {name: str(place.relative_to(out)) for name, place in folders(out, policy).items()}}  # fmt: skip
     _write(out / "catalogue.json", json.dumps(head, indent=1) + "\n")
 
 

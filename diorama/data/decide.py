@@ -16,6 +16,7 @@ import duckdb
 from diorama.core.errors import UserError
 from diorama.core.files import hash_bytes
 from diorama.data.catalogue import Catalogue
+from diorama.data.derive import derived_folder, derived_schema, said_view
 from diorama.data.ledger import (
     DECISION,
     JUDGEMENT,
@@ -128,10 +129,20 @@ class Decision:
         return kept
 
 
+def folders(out: Path, policy: Curation) -> dict[str, Path]:
+    """Where the observations of every stage lie, by its name."""
+    found = {stage.name: stage_folder(out, stage) for stage in policy.stages}
+    for stage in policy.derived:
+        found[stage.name] = derived_folder(out, found, stage)
+    return found
+
+
 def views(out: Path, probe: Path, policy: Curation) -> duckdb.DuckDBPyConnection:
     """DuckDB over a catalogue's ledgers: `latest` (what each item is), `verdict` (the last on each), `judgements`, and
     one view a stage of the policy."""
-    stages = {f"{stage.name}_all": (stage_folder(out, stage), stage_schema(stage)) for stage in policy.stages}
+    where = folders(out, policy)
+    stages = {f"{stage.name}_all": (where[stage.name], stage_schema(stage)) for stage in policy.stages}
+    stages |= {f"{derived.name}_all": (where[derived.name], derived_schema(derived)) for derived in policy.derived}
     con = connect({
         "observations": (probe, OBSERVATION), "decisions": (out / "decisions", DECISION),
         "judgements": (out / "judgements", JUDGEMENT), **stages,
@@ -140,6 +151,10 @@ def views(out: Path, probe: Path, policy: Curation) -> duckdb.DuckDBPyConnection
     con.execute(LATEST.format(view="verdict", table="decisions"))
     for stage in policy.stages:
         con.execute(MEASURED.format(view=stage.name, table=f"{stage.name}_all"))
+    for derived in policy.derived:
+        current = f"select (id, words) from ({said_view(derived)})"
+        table = f"(select * from {derived.name}_all where (id, words) in ({current}))"
+        con.execute(MEASURED.format(view=derived.name, table=table))
     return con
 
 

@@ -11,18 +11,20 @@ catalogue.json                                      the version of clips.lance t
 
 import glob
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diorama.core.config import to_text
 from diorama.core.files import hash_bytes, write_aside
 from diorama.data.sources.said import SAID
-from diorama.data.stages.stage import Stage
+from diorama.data.stages.stage import Derived, Stage
+from diorama.media.media import short
 
 _SAID = [(name, kind) for name, (kind, _) in SAID.items() if name not in ("rate", "frame_width")]
 _SEEN = [
@@ -98,22 +100,39 @@ def probe_folder(catalogue: Path, limits: Any) -> Path:
 _ARROW = {
     float: pa.float64(), int: pa.int64(), bool: pa.bool_(), str: pa.string(), bytes: pa.binary(),
     list[float]: pa.list_(pa.float64()), list[int]: pa.list_(pa.int64()), list[str]: pa.list_(pa.string()),
+    list[bytes]: pa.list_(pa.binary()), np.ndarray: pa.list_(pa.float32()),
 }  # fmt: skip
 
 
 KEYS = pa.schema([("id", pa.string()), ("error", pa.string())])  # first in every stage's observations
 
 
+def stage_columns(stage: Stage | Derived) -> list[pa.Field]:
+    """What a stage measures."""
+    return [pa.field(name, _ARROW[kind]) for name, kind in stage.columns.items()]
+
+
 def stage_schema(stage: Stage) -> pa.Schema:
     """The columns of a stage's observations."""
-    columns = [pa.field(name, _ARROW[kind]) for name, kind in stage.columns.items()]
-    return pa.schema([*KEYS, *columns])
+    return pa.schema([*KEYS, *stage_columns(stage)])
 
 
 def stage_folder(catalogue: Path, stage: Stage) -> Path:
     """Where a stage's observations lie; another version or other parameters make another folder."""
     text = f"{stage.name} {stage.version}\n{to_text(stage)}"
     return catalogue / "observations" / stage.name / hash_bytes(text.encode(), 8)
+
+
+def fitting(rows: list[dict[str, Any]], schema: pa.Schema) -> list[dict[str, Any]]:
+    """Rows with an error in place of values that are not of the types that their stage promised."""
+    try:
+        pa.Table.from_pylist(rows, schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        if len(rows) == 1:
+            return [{"id": rows[0]["id"], "error": f"a value of another type than its column: {short(error)}"}]
+        half = len(rows) // 2
+        return fitting(rows[:half], schema) + fitting(rows[half:], schema)
+    return rows
 
 
 def append(folder: Path, name: str, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> None:
@@ -131,6 +150,12 @@ def connect(tables: dict[str, tuple[Path, pa.Schema]]) -> duckdb.DuckDBPyConnect
         source = f" union all by name select * from {written}" if any(folder.glob("*.parquet")) else ""
         con.execute(f"create view {name} as select * from blank_{name}{source}")
     return con
+
+
+def batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of `size` values, the last one shorter."""
+    values = list(values)
+    return (values[i : i + size] for i in range(0, len(values), size))
 
 
 def quote(text: Path | str) -> str:

@@ -14,17 +14,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from diorama.core.files import hash_bytes
 from diorama.core.progress import progress
-from diorama.data.ledger import OBSERVATION, append, stage_folder, stage_schema
+from diorama.data.ledger import OBSERVATION, append, batched, fitting, stage_folder, stage_schema
 from diorama.data.sources import Item, fetch
 from diorama.data.stages.look import Look, Seen
 from diorama.data.stages.stage import Stage
 from diorama.data.strip import Claim
 from diorama.media import BadMedia, Limits, Reader
-from diorama.media.media import short
 
 SHARD = 512  # items an observation file
 GROUP, GROUP_BYTES = 64, 256 << 20  # items whose bytes are in memory at a time
@@ -72,7 +69,7 @@ def observe(work: Sequence[Work], catalogue: Path, probe: Path, run: int, limits
                         bar.advance()
             name = hash_bytes("".join(w.item.location + w.item.stamp for w in shard).encode())
             for stage, rows in measured.items():
-                append(stage_folder(catalogue, stage), name, _fitting(rows, stage_schema(stage)), stage_schema(stage))
+                append(stage_folder(catalogue, stage), name, fitting(rows, stage_schema(stage)), stage_schema(stage))
             if probed:  # last: an item is done when its row is here
                 append(probe, name, probed, OBSERVATION)
 
@@ -94,18 +91,6 @@ def _fetched(work: Iterable[Work]) -> Iterator[list[tuple[Work, Path | bytes | B
             group, size = [], 0
     if group:
         yield group
-
-
-def _fitting(rows: list[dict[str, Any]], schema: pa.Schema) -> list[dict[str, Any]]:
-    """Rows with an error in place of values that are not of the types that their stage promised."""
-    try:
-        pa.Table.from_pylist(rows, schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
-        if len(rows) == 1:
-            return [{"id": rows[0]["id"], "error": f"a value of another type than its column: {short(error)}"}]
-        half = len(rows) // 2
-        return _fitting(rows[:half], schema) + _fitting(rows[half:], schema)
-    return rows
 
 
 def _note(item: Item, data: Path | bytes | BadMedia, seen: Seen | BadMedia) -> dict[str, Any]:
@@ -133,9 +118,3 @@ def identity(data: Path | bytes, frame_width: int | None = None) -> str:
     if frame_width:
         digest.update(f"strip {frame_width}".encode())
     return digest.hexdigest()
-
-
-def batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of `size` values, the last one shorter."""
-    values = list(values)
-    return (values[i : i + size] for i in range(0, len(values), size))

@@ -5,6 +5,7 @@ changes, and every verdict names the measure, its value, the threshold and the c
 """
 
 import difflib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -14,7 +15,8 @@ import pyarrow as pa
 from diorama.core.config import to_text
 from diorama.core.errors import UserError
 from diorama.core.files import hash_bytes
-from diorama.data.stages.stage import Stage
+from diorama.data.ledger import OBSERVATION
+from diorama.data.stages.stage import Derived, Stage
 from diorama.media import Limits
 
 # Views and tables of curation, beside which every stage has its own.
@@ -134,6 +136,7 @@ class Curation:
 
     Args:
         stages: what is measured of every clip.
+        derived: what is derived from that, and from what is said of clips; a later one may read an earlier one's.
         rules: applied in this order; the first that leaves a clip out is its reason.
         inline_bytes: files of at most this size are kept inside the catalogue; larger ones stay where they are.
         test_share: of the clips without a split, those that are held back.
@@ -141,29 +144,36 @@ class Curation:
     """
 
     stages: tuple[Stage, ...] = ()
+    derived: tuple[Derived, ...] = ()
     rules: tuple[Rule, ...] = ()
     inline_bytes: int = 2 << 20
     test_share: float = 0.1
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        names = [rule.name for rule in self.rules]
-        if len(set(names)) < len(names):
-            raise UserError(f"two rules have one name: {', '.join(names)}")
-        for stage in self.stages:
-            for word, taken in ((stage.name, RESERVED), *((column, {"id", "error"}) for column in stage.columns)):
-                if not word.isidentifier() or word in taken:
+        _distinct("rules", [rule.name for rule in self.rules])
+        _distinct("stages", [stage.name for stage in self.measured])
+        for stage in self.measured:
+            taken = {stage.name: RESERVED} | {column: {"id", "error", "words"} for column in stage.columns}
+            for word, others in taken.items():
+                if not word.isidentifier() or word in others:
                     raise UserError(f"a stage or a column of one cannot be called '{word}': it is a word of curation")
-        known = sorted(f"{stage.name}.{column}" for stage in self.stages for column in stage.columns)
-        numbers = {f"{s.name}.{c}" for s in self.stages for c, kind in s.columns.items() if kind in (float, int, bool)}
+        known = {f"{s.name}.{column}" for s in self.stages for column in s.columns}
+        for derived in self.derived:
+            for read in derived.reads:
+                _known(f"the stage {derived.name} reads", read, known if "." in read else OBSERVATION.names)
+            known |= {f"{derived.name}.{column}" for column in derived.columns}
+        columns = {f"{stage.name}.{c}": kind for stage in self.measured for c, kind in stage.columns.items()}
         for rule in self.rules:
             for measure in rule.measures:
-                if measure not in known:
-                    close = difflib.get_close_matches(measure, known, n=1)
-                    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known) or 'no stages'}"
-                    raise UserError(f"rule '{rule.name}' asks for {measure}, which no stage measures; {hint}")
-                if isinstance(rule, Drop) and measure not in numbers:
+                _known(f"rule '{rule.name}' asks for", measure, known)
+                if isinstance(rule, Drop) and columns[measure] not in (float, int, bool):
                     raise UserError(f"rule '{rule.name}' compares {measure}, which is no number")
+
+    @property
+    def measured(self) -> tuple[Stage | Derived, ...]:
+        """All stages, in their order."""
+        return (*self.stages, *self.derived)
 
     def text(self) -> str:
         """Everything it is made of, as sorted `path: value` lines."""
@@ -172,5 +182,17 @@ class Curation:
     @property
     def fingerprint(self) -> str:
         """The hash of what decides: stages and rules."""
-        versions = [f"{stage.name} {stage.version}" for stage in self.stages]
+        versions = [f"{stage.name} {stage.version}" for stage in self.measured]
         return hash_bytes((self.text() + " ".join(versions)).encode(), 8)
+
+
+def _distinct(what: str, names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        raise UserError(f"two {what} have one name: {', '.join(names)}")
+
+
+def _known(who: str, measure: str, known: Collection[str]) -> None:
+    if measure not in known:
+        close = difflib.get_close_matches(measure, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known)) or 'no stages'}"
+        raise UserError(f"{who} {measure}, which no stage before it measures; {hint}")

@@ -1,8 +1,14 @@
 """Stages simple enough to know their values, for the tests of curation; decoding workers import them."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import pyarrow as pa
+
+from diorama.core.files import write_text
 from diorama.media import Media
 
 
@@ -43,3 +49,28 @@ class Wrong:
 
     def __call__(self, media: Media) -> dict[str, Any]:
         return {"height": "tall"}
+
+
+@dataclass(frozen=True)
+class Relative:
+    """A clip's brightness beside the mean of a sample, and the words of its caption."""
+
+    sample: int = 100
+    name: ClassVar[str] = "relative"
+    version: ClassVar[int] = 1
+    columns: ClassVar[dict[str, Any]] = {"excess": float, "count": int, "vector": np.ndarray}
+    reads: ClassVar[tuple[str, ...]] = ("bright.mean", "caption")
+    weights: ClassVar[tuple[Path, ...]] = ()
+
+    def prepare(self, models: Path, sample: Callable[[int], pa.Table]) -> Callable[[pa.Table], Mapping[str, Sequence]]:
+        if not (models / "mean.txt").exists():
+            write_text(models / "mean.txt", str(np.mean(sample(self.sample)["bright.mean"].to_pylist())))
+        mean = float((models / "mean.txt").read_text())
+
+        def batch(table: pa.Table) -> dict[str, list[Any]]:
+            excess = [value - mean for value in table["bright.mean"].to_pylist()]
+            count = [len(words.split()) if words else 0 for words in table["caption"].to_pylist()]
+            vectors = [np.float32(pair) for pair in zip(excess, count, strict=True)]
+            return {"excess": excess, "count": count, "vector": vectors}
+
+        return batch

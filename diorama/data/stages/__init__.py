@@ -1,6 +1,7 @@
 """What curation measures of every clip. Runs in the decoding workers: nothing here imports JAX."""
 
 from diorama.data.stages.known import Shots, Signature, Technical
-from diorama.data.stages.stage import Stage
+from diorama.data.stages.preview import Preview
+from diorama.data.stages.stage import Batch, Derived, Stage
 
-__all__ = ["Shots", "Signature", "Stage", "Technical"]
+__all__ = ["Batch", "Derived", "Preview", "Shots", "Signature", "Stage", "Technical"]

@@ -1,13 +1,18 @@
 """Stages: what curation measures of every clip, one pure function each.
 
-Stages run in the decoding workers, all of them on one decoded clip. This module stays small for that: it imports
-neither the rest of `diorama.data` nor anything that loads JAX.
+`Stage`s run in the decoding workers, all of them on one decoded clip. This module stays small for that: it imports
+neither the rest of `diorama.data` nor anything that loads JAX. `Derived` stages run afterwards, on tables of what is
+known by then, and decode nothing.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from diorama.media import Media
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Stage(Protocol):
@@ -15,7 +20,8 @@ class Stage(Protocol):
 
     name: the folder of its observations, and the view by which they are asked for. version: raise it when the same
     parameters give other values; every clip is then looked at again. columns: type of each value, one of float, int,
-    bool, str, bytes, list[float], list[int], list[str]; any value may be None where it does not apply.
+    bool, str, bytes, list[float], list[int], list[str], list[bytes], np.ndarray (a float32 vector); any value may be
+    None where it does not apply.
     """
 
     name: ClassVar[str]
@@ -24,3 +30,33 @@ class Stage(Protocol):
 
     def __call__(self, media: Media) -> Mapping[str, Any]:
         """The row of one clip: a value for every column. What it raises is recorded as the row's error."""
+
+
+class Derived(Protocol):
+    """A pure function from tables of what is known of clips to columns; a frozen dataclass, as `Stage` otherwise.
+
+    reads: what it asks for: "stage.column" of another stage, or a word of the clip such as "caption", "t" or "w". A
+    clip whose words changed is looked at again. weights: files whose content decides its values (a model on disk).
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    columns: ClassVar[Mapping[str, Any]]
+
+    @property
+    def reads(self) -> tuple[str, ...]: ...
+
+    @property
+    def weights(self) -> tuple[Path, ...]: ...
+
+    def prepare(self, models: Path, sample: Callable[[int], "pa.Table"]) -> "Batch":
+        """The function of a table of clips, made once a run.
+
+        models: a folder of the catalogue that is this stage's own; what is fitted once is kept there, written aside.
+        sample(n): up to n clips, the same ones as long as no clip is added. Raises `UserError`.
+        """
+
+
+# A table (n rows; `id`, and a column by each name of `reads`) -> n values for each of the stage's columns, and for
+# "error" where a clip could not be taken.
+Batch = Callable[["pa.Table"], Mapping[str, Sequence[Any]]]
