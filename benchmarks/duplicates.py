@@ -82,9 +82,9 @@ def ours(files: Sequence[bytes]) -> tuple[Pairs, float, float]:
     hashing += time.process_time() - start
     start = time.process_time()
     ids = [f"{k:06d}" for k in range(len(files))]
-    found, skipped = near_duplicates(ids, list(hashes[:, None]), list(thumbnails[:, None]), np.zeros((len(ids), 1)))
-    assert not skipped
-    return {(int(x.representative), int(x.id)) for x in found}, hashing, time.process_time() - start
+    found = near_duplicates(ids, list(hashes[:, None]), list(thumbnails[:, None]), np.zeros((len(ids), 1)))
+    assert not found.skipped
+    return {(int(x.representative), int(x.id)) for x in found.duplicates}, hashing, time.process_time() - start
 
 
 def cleanvision(files: Sequence[bytes]) -> tuple[Pairs, float, float]:

@@ -9,13 +9,13 @@ is kept, and no clip is looked at again. docs/log.md has recall and precision of
 
 from diorama.data import Curation, Drop, Where
 from diorama.data.duplicates import NearDuplicates
-from diorama.data.stages import Signature, Technical
+from diorama.data.stages import Preview, Signature, Technical
 
 
 def recipe() -> Curation:
     """The curation."""
     return Curation(
-        stages=(Technical(), Signature()),
+        stages=(Technical(), Signature(), Preview()),
         rules=(
             Drop("flat", (Where("technical.contrast", below=3.0),)),
             Drop("dark", (Where("technical.highlights", below=48.0),)),

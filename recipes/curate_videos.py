@@ -1,4 +1,4 @@
-"""curate_videos: single moving shots without technical defects and without near-duplicates.
+"""curate_videos: moving shots, cut out of longer files, without technical defects and without near-duplicates.
 
 Command:   diorama curate SRC... --out CATALOGUE --recipe curate_videos     (first with --dry-run)
 Hardware:  two CPU cores; its speed is in docs/log.md.
@@ -9,14 +9,18 @@ is kept, and no clip is looked at again. docs/log.md has recall and precision of
 
 from diorama.data import Curation, Drop, Where
 from diorama.data.duplicates import NearDuplicates
-from diorama.data.stages import Shots, Signature, Technical
+from diorama.data.stages import Motion, Preview, Shots, Signature, Technical
+from diorama.media import Limits
 
 
 def recipe() -> Curation:
     """The curation."""
     return Curation(
-        stages=(Technical(), Shots(), Signature()),
+        cut=Shots(longest=10.0),
+        stages=(Technical(), Motion(), Signature(), Preview()),
+        limits=Limits(seconds=1800.0, frames=60_000, timeout=600.0),
         rules=(
+            Drop("short", (Where("clip.seconds", below=0.5),)),
             Drop("flat", (Where("technical.contrast", below=3.0),)),
             Drop("dark", (Where("technical.highlights", below=48.0),)),
             Drop("overexposed", (Where("technical.shadows", above=170.0),)),
@@ -27,7 +31,6 @@ def recipe() -> Curation:
             Drop("static", (Where("technical.change", below=0.002),)),
             # duplicates in step are a raised frame rate, which leaves motion whole
             Drop("frozen", (Where("technical.hold", above=0.15), Where("technical.cadence", below=0.5))),
-            Drop("joined shots", (Where("shots.count", above=1.0),)),
             NearDuplicates(),
         ),
     )

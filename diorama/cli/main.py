@@ -16,9 +16,11 @@ from diorama.cli.curate import curate
 from diorama.cli.demo import demo
 from diorama.cli.evaluate import evaluate
 from diorama.cli.export import export
+from diorama.cli.fetch import fetch
 from diorama.cli.look import look
 from diorama.cli.report import report
 from diorama.cli.sample import sample
+from diorama.cli.tag import tag
 from diorama.cli.train import train
 from diorama.cli.why import why
 
@@ -41,7 +43,7 @@ def _options(
         raise typer.Exit
 
 
-for command in (demo, curate, look, why, export, train, sample, evaluate, report):
+for command in (demo, fetch, curate, look, why, tag, export, train, sample, evaluate, report):
     app.command(no_args_is_help=command is not demo)(command)
 
 

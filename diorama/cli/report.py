@@ -9,15 +9,24 @@ from diorama.cli.console import say
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder that `diorama train` wrote.")],
+    of: Annotated[
+        Path,
+        typer.Argument(metavar="RUN|CATALOGUE", help="What `diorama train` wrote, or what `diorama curate` wrote."),
+    ],
 ) -> None:
-    """Write one self-contained HTML page about a run.
+    """Write one self-contained HTML page about a run, or about a catalogue.
 
-    It shows the data, the codec, spectra, loss by noise level, samples, nearest neighbours, and every score.
+    Of a run it shows the data, the codec, spectra, loss by noise level, samples, nearest neighbours, and every score.
+    Of a catalogue, what was left out and why, with examples: every number opens its items.
 
     Example:  [bold]diorama report runs/demo[/bold]
     """
+    if (of / "catalogue.json").exists():
+        from diorama.serve.curation import write_curation_report
+
+        say(f"report: {write_curation_report(of)}")
+        return
     from diorama.run import Folder
     from diorama.serve.report import write_report
 
-    say(f"report: {write_report(Folder.open(run))}")
+    say(f"report: {write_report(Folder.open(of))}")

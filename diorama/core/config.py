@@ -18,34 +18,39 @@ from diorama.core.errors import UserError
 T = TypeVar("T")
 
 
-def _flatten(value: Any, path: str, out: dict[str, str]) -> None:
+def _flatten(value: Any, path: str, out: dict[str, str], compared: bool = False) -> None:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if path:
             out[path] = type(value).__name__
         for field in dataclasses.fields(value):
-            _flatten(getattr(value, field.name), f"{path}.{field.name}" if path else field.name, out)
+            if field.compare or not compared:
+                _flatten(getattr(value, field.name), f"{path}.{field.name}" if path else field.name, out, compared)
     elif isinstance(value, dict):
         out[path] = "{" + ", ".join(sorted(value)) + "}"
         for key, item in value.items():
-            _flatten(item, f"{path}.{key}", out)
+            _flatten(item, f"{path}.{key}", out, compared)
     elif isinstance(value, tuple) and any(dataclasses.is_dataclass(item) for item in value):
         out[path] = f"[{len(value)}]"
         for i, item in enumerate(value):
-            _flatten(item, f"{path}.{i}", out)
+            _flatten(item, f"{path}.{i}", out, compared)
     else:
         out[path] = repr(value)
 
 
-def flatten(config: Any) -> dict[str, str]:
-    """Every value of a configuration by its dotted path, as text."""
+def flatten(config: Any, compared: bool = False) -> dict[str, str]:
+    """Every value of a configuration by its dotted path, as text; `compared`: without fields that are not compared."""
     out: dict[str, str] = {}
-    _flatten(config, "", out)
+    _flatten(config, "", out, compared)
     return dict(sorted(out.items()))
 
 
-def to_text(config: Any) -> str:
-    """The whole configuration as sorted `path: value` lines."""
-    return "".join(f"{path}: {value}\n" for path, value in flatten(config).items())
+def to_text(config: Any, compared: bool = False) -> str:
+    """The whole configuration as sorted `path: value` lines.
+
+    `compared` leaves out what a dataclass declares `field(compare=False)`: settings that change no result, such as an
+    address or a number of workers. So it is equal for equal configurations: what fingerprints are made of.
+    """
+    return "".join(f"{path}: {value}\n" for path, value in flatten(config, compared).items())
 
 
 def _members(kind: Any) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """A catalogue of clips: what curation left, ready to be asked and to be trained on."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,20 +12,21 @@ import lance
 import pyarrow as pa
 
 from diorama.core.errors import UserError
-from diorama.core.files import hash_bytes
 from diorama.data.frames import Frames
 from diorama.data.ledger import (
+    CUTS,
     DECISION,
     KEYS,
     LATEST,
-    MANIFEST,
     MEASURED,
-    NARROW,
     OBSERVATION,
-    as_json,
+    WORDS,
     connect,
+    cut_files,
     quote,
 )
+from diorama.media import Part, Source
+from diorama.media.media import short
 
 SHOWN = 3  # names of items left out, beside each reason
 
@@ -84,13 +85,13 @@ class Explanation:
 
 
 class Catalogue:
-    """The catalogue in folder `path`, at the version that curation finished last.
+    """The catalogue in folder `path`, at the version that curation finished last, or that `tag` named `release`.
 
     `frames` decodes its clips and keeps up to `cache_bytes` of them in memory, whoever asks. Raises `UserError` when
-    curation has not finished there.
+    curation has not finished there, or for a release that there is not.
     """
 
-    def __init__(self, path: Path | str, *, cache_bytes: int = 2 << 30):
+    def __init__(self, path: Path | str, *, release: str | None = None, cache_bytes: int = 2 << 30):
         self.path = Path(path)
         self.frames = Frames(self.media, cache_bytes)
         try:
@@ -100,27 +101,52 @@ class Catalogue:
                 f"{self.path} is not a finished catalogue: if it holds your media, run 'diorama curate {self.path} "
                 "--out catalogue' and name that; if curation was stopped there, run it again"
             ) from None
+        if release is not None:
+            tags = self.dataset.tags.list()
+            if release not in tags:
+                raise UserError(f"{self.path} has no release '{release}': there are {', '.join(tags) or 'none'}")
+            version = tags[release]["version"]
+            del self.dataset
+            told = lance.dataset(self.path / "clips.lance", version=version).schema.metadata[b"diorama"]
+            self._head = json.loads(told) | {"version": version}
+
+    def tag(self, release: str) -> None:
+        """Name this version, so that it can be opened again whatever is curated later. Raises `UserError` for a name
+        that is taken, or is none."""
+        try:
+            self.dataset.tags.create(release, self._head["version"])
+        except (ValueError, OSError) as error:
+            taken = release in self.dataset.tags.list()
+            why = "is a release already" if taken else f"is no name for a release ({short(error)})"
+            raise UserError(f"{self.path}: '{release}' {why}: give another name") from None
 
     @cached_property
     def dataset(self) -> lance.LanceDataset:
-        """The Lance dataset of clips, at the finished version."""
+        """The Lance dataset of the clips kept and what is said of them, at the finished version."""
         return lance.dataset(self.path / "clips.lance", version=self._head["version"])
+
+    @cached_property
+    def stored(self) -> lance.LanceDataset:
+        """The Lance dataset of media: of these clips at their `address`, and of all that were ever kept."""
+        return lance.dataset(self.path / "media.lance")
 
     def hash(self) -> str:
         """The identity of what this catalogue trains: equal for equal clips, captions, labels and splits."""
         return self._head["hash"]
 
     def clips(self, split: str | None = None) -> pa.Table:
-        """Everything but the media of every clip (of one split), sorted by id; `address` is its row in `dataset`."""
-        table = self.dataset.to_table(columns=NARROW)
-        table = table.append_column("address", pa.array(range(len(table)), pa.int64())).sort_by("id")
+        """Everything but the media of every clip (of one split), sorted by id."""
+        table = self.dataset.to_table()
         return table if split is None else table.filter(pa.compute.equal(table["split"], split))
 
-    def media(self, addresses: list[int]) -> list[bytes | Path]:
-        """The encoded media of clips by `address`: their bytes, or the file that holds them."""
-        rows = self.dataset.take(addresses, columns=["media", "path"])
-        pairs = zip(rows["media"], rows["path"].to_pylist(), strict=True)
-        return [Path(path) if path else media.as_py() for media, path in pairs]
+    def media(self, clips: Sequence[Mapping[str, Any]]) -> list[Source]:
+        """The encoded media of rows of `clips`: their bytes, the file that holds them, or the part of either."""
+        rows = self.stored.take([clip["address"] for clip in clips], columns=["media", "path"])
+        found: list[Source] = []
+        for clip, media, path in zip(clips, rows["media"], rows["path"].to_pylist(), strict=True):
+            whole = Path(path) if path else media.as_py()
+            found.append(whole if clip["start"] is None else Part(whole, clip["start"], clip["t"]))
+        return found
 
     def ask(self, question: str) -> pa.Table:
         """Answer SQL about the views `clips`, `observations` (the latest of each item), `decisions` (likewise),
@@ -169,11 +195,14 @@ class Catalogue:
     def connection(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own to the views that `ask` names."""
         tables = {"seen": (self.path / self._head["probe"], OBSERVATION), "ledger": (self.path / "decisions", DECISION)}
-        stages = {f"{name}_all": (self.path / folder, KEYS) for name, folder in self.stages.items()}
-        con = connect(tables | stages)
+        keys = {self._head.get("cut"): CUTS}
+        stages = {name: (self.path / folder, keys.get(name, KEYS)) for name, folder in self.stages.items()}
+        con = connect(tables | {f"{n}_all": (folder, pa.schema([*key, *WORDS])) for n, (folder, key) in stages.items()})
         for name in self.stages:
-            con.execute(MEASURED.format(view=name, table=f"{name}_all"))
-        con.execute(LATEST.format(view="observations", table="seen"))
+            last = {"last": "nth desc", "without": ", nth, words"}
+            con.execute(MEASURED.format(view=name, table=f"{name}_all", **last))
+        cut_files(con, "seen", self._head.get("cut"))
+        con.execute("create view observations as select * from files union all by name select * from pieces")
         con.execute(LATEST.format(view="decisions", table="ledger"))
         con.register("clips", self.dataset)
         return con
@@ -198,14 +227,9 @@ class Catalogue:
                        said, dropped, new, self.hash())  # fmt: skip
 
 
-def last_policy(path: Path) -> str | None:
-    """The fingerprint of the policy that the catalogue at `path` was curated by last; None where there is none."""
+def head(path: Path) -> dict[str, Any]:
+    """What describes the catalogue at `path` as it was curated last: `policy`, `stages` and so on; {} for none."""
     try:
-        return json.loads((path / "catalogue.json").read_text()).get("policy")
+        return json.loads((path / "catalogue.json").read_text())
     except FileNotFoundError:
-        return None
-
-
-def manifest_hash(clips: Iterable[dict[str, Any]]) -> str:
-    """The hash of what `MANIFEST` names of every clip, whatever their order."""
-    return hash_bytes("\n".join(sorted(as_json(clip, MANIFEST) for clip in clips)).encode())
+        return {}

@@ -59,6 +59,12 @@ class ClipSource:
         return f"ClipSource({len(self)} of {self.frames}x{self.height}x{self.width}, {self.catalogue.hash()[:8]})"
 
     @property
+    def weights(self) -> np.ndarray:
+        """How often every example is drawn beside the average one, in order: that of its clip; float64, mean 1."""
+        weights = np.array([1.0 if (w := c.get("weight")) is None else w for c in self._clips])[self._clip]
+        return weights / weights.mean()
+
+    @property
     def captions(self) -> list[str]:
         """The caption of every example, in order."""
         return [self._clips[c]["caption"] or "" for c in self._clip]
@@ -87,13 +93,18 @@ class ClipSource:
 
 
 class ArraySource:
-    """Examples out of arrays and lists of equal length by name, such as `media` (latents), `id` and `caption`."""
+    """Examples out of arrays and lists of equal length by name, such as `media` (latents), `id` and `caption`.
 
-    def __init__(self, columns: Mapping[str, np.ndarray | Sequence[Any]]):
+    weights (n,): how often each is drawn beside the others; all alike unless told otherwise.
+    """
+
+    def __init__(self, columns: Mapping[str, np.ndarray | Sequence[Any]], weights: np.ndarray | None = None):
         lengths = {name: len(values) for name, values in columns.items()}
+        lengths |= {} if weights is None else {"weights": len(weights)}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"columns differ in length: {lengths}")
         self.columns = dict(columns)
+        self.weights = np.ones(len(self)) if weights is None else np.asarray(weights, np.float64)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))

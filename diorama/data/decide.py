@@ -9,12 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from diorama.core.errors import UserError
 from diorama.core.files import hash_bytes
+from diorama.data.balance.weights import combined
 from diorama.data.catalogue import Catalogue
 from diorama.data.derive import derived_folder, derived_schema, said_view
 from diorama.data.ledger import (
@@ -22,33 +23,66 @@ from diorama.data.ledger import (
     JUDGEMENT,
     LATEST,
     MEASURED,
-    NARROW,
     OBSERVATION,
     append,
     connect,
+    cut_files,
     quote,
     stage_folder,
     stage_schema,
 )
 from diorama.data.rules import Curation, Rule
+from diorama.data.splits import TEST, divide
+
+VERDICTS = ("keep", "drop", "undo", "caption", "label")  # of people
+
+# Clips: files, but for those that are cut, and the clips which these become, with the words that people gave them. An
+# empty caption is none; a class that was given by name has the number that other clips of that class have.
+_LATEST = """
+create view captioned as
+  select id, last(reason order by nth) as words from judgements where verdict = 'caption' group by id;
+create {kind} latest as with
+  clips as (select * from files where location not in (select location from parents)
+    union all by name select * from pieces),
+  labelled as (select id, last(reason order by nth) as words from judgements where verdict = 'label' group by id),
+  numbered as (select class_name as words, min(label) as number from files where class_name is not null group by words)
+select clips.* replace (
+  nullif(coalesce(captioned.words, caption), '') as caption,
+  coalesce(labelled.words, class_name) as class_name,
+  case when labelled.words is null then label else number end as label)
+from clips left join captioned using (id) left join labelled using (id)
+  left join numbered on numbered.words = labelled.words
+"""
 
 # What a person chose before all others; a test clip before a training clip (so that none leaks), a captioned one
 # first, one whose source is still there before one of a source that was moved or deleted.
 _EXACT = """
+create view readable as select * from latest where error is null;
+create view twice as select id from readable group by id having count(*) > 1;
 create view judged as select id, last(verdict order by nth) as verdict, last(reason order by nth) as reason,
-  last(person order by nth) as person from judgements group by id having last(verdict order by nth) <> 'undo';
-create view ranked as select *,
-  row_number() over bytes as copy, first_value(location) over bytes as original
-  from latest where error is null
-  window bytes as (partition by id
-    order by (split = 'test') desc nulls last, caption is null, root in (from away), location);
-create view unlike as select *,
-  row_number() over same as twin, first_value(location) over same as original_twin
-  from ranked left join (select id, verdict as said from judged) using (id) where copy = 1
-  window same as (partition by pixels
-    order by (said = 'keep') desc nulls last, (said = 'drop') nulls first,
-      (split = 'test') desc nulls last, caption is null, root in (from away), location);
-create table sound as select * from unlike where twin = 1;
+  last(person order by nth) as person from judgements where verdict in ('keep', 'drop', 'undo')
+  group by id having last(verdict order by nth) <> 'undo';
+create table ranked as select *, 1 as copy, location as original from readable where id not in (select id from twice)
+  union all by name select *,
+    row_number() over bytes as copy, first_value(location) over bytes as original
+    from readable where id in (select id from twice)
+    window bytes as (partition by id
+      order by (split = 'test') desc nulls last, caption is null, root in (from away), location);
+create view alike_pixels as select pixels from ranked where copy = 1 group by pixels having count(*) > 1;
+create table unlike as select *, 1 as twin, location as original_twin from ranked
+  where copy = 1 and (pixels is null or pixels not in (from alike_pixels))
+  union all by name select * exclude (said),
+    row_number() over same as twin, first_value(location) over same as original_twin
+    from ranked left join (select id, verdict as said from judged) using (id)
+    where copy = 1 and pixels in (from alike_pixels)
+    window same as (partition by pixels
+      order by (said = 'keep') desc nulls last, (said = 'drop') nulls first,
+        (split = 'test') desc nulls last, caption is null, root in (from away), location);
+create view sound as select * from unlike where twin = 1;
+create view clip as
+  select id, t, h, w, least(h, w) as side, w / h as aspect, t / rate as seconds, rate, bytes from sound;
+create table alike (id varchar, other varchar);
+insert into alike select t.id, s.id from unlike t join sound s on t.original_twin = s.location where t.twin > 1;
 create table cut (id varchar, reason varchar, partner varchar, metric varchar, value double, threshold double,
   actor varchar);
 insert into cut select id, coalesce(reason, 'judged'), null, null, null, null, person
@@ -61,6 +95,7 @@ _VERDICTS = """
 create table verdicts as
   select location, id, 'drop' as verdict, error as reason, null as partner, null as metric, null as value,
     null as threshold, 'rule' as actor from latest where error is not null
+  union all select location, id, 'drop', 'cut into clips', null, metric, len(starts), 1, 'rule' from parents
   union all select location, id, 'drop', 'same bytes as another clip', original, null, null, null, 'rule'
     from ranked where copy > 1
   union all select location, id, 'drop', 'same pixels as another clip', original_twin, null, null, null, 'rule'
@@ -71,6 +106,12 @@ create table verdicts as
     case when chosen then coalesce(reason, 'judged') else 'sound and unlike the others' end, null, null, null, null,
     case when chosen then person else 'rule' end
     from left_over left join (select id, reason, person from judged) using (id)
+"""
+
+# All that decides splits.
+_DIVIDED = """
+select md5(string_agg(md5((id, "group", asset, split)::varchar), '' order by id)),
+  (select md5(string_agg(id || other, ' ' order by id, other)) from alike) from sound
 """
 
 _CHANGED = """
@@ -95,13 +136,14 @@ class Decision:
 
     def __init__(self, out: Path, probe: Path, policy: Curation) -> None:
         self.out, self.policy = out, policy
-        self.con = views(out, probe, policy)
+        self.con = views(out, probe, policy, held=True)
         roots = [root for (root,) in self.con.execute("select distinct root from latest").fetchall()]
         away = [root for root in roots if not os.path.exists(root)]
         self.con.execute("create table away as select unnest(?::varchar[])", [away])
         self.con.execute(_EXACT)
         self.cuts = [self._cut(rule) for rule in policy.rules]
         self.con.execute(_VERDICTS)
+        self.kept = self._kept()
 
     def _cut(self, rule: Rule) -> Cut:
         verdicts = rule.verdicts(self.con)
@@ -115,91 +157,105 @@ class Decision:
 
     def record(self, run: int) -> None:
         """Append the verdicts that changed to the ledger, with the policy that took them."""
-        changed = self.con.sql(_CHANGED).to_arrow_table().to_pylist()
-        if changed:
-            time = datetime.now(UTC).isoformat(timespec="seconds")
-            signed = {"policy": self.policy.fingerprint, "run": run, "time": time}
-            append(self.out / "decisions", f"{run:06d}", [row | signed for row in changed], DECISION)
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        signed = f"{quote(self.policy.fingerprint)} as policy, {run:d} as run, {quote(time)} as time"
+        changed = self.con.sql(f"select *, {signed} from ({_CHANGED})").to_arrow_table()
+        if len(changed):
+            append(self.out / "decisions", f"{run:06d}", changed.select(DECISION.names).cast(DECISION))
 
-    def kept(self) -> list[dict[str, Any]]:
-        """The clips kept, with their split, in order of location."""
-        names = ", ".join(f'"{n}"' for n in ["stamp", *NARROW] if n not in ("row", "path"))
-        kept = self.con.sql(f"select {names} from left_over order by location").to_arrow_table().to_pylist()
-        divide(kept, self.policy.test_share)
-        return kept
+    def _kept(self) -> int:
+        """Make the table `kept`: the clips left, with their split, caption and weight; returns their number."""
+        places = [name if "." in name else f"left_over.{name}" for name in self.policy.caption]
+        words = "coalesce(" + ", ".join(f"nullif(trim({place}), '')" for place in places) + ")"
+        caption = f"case when captioned.words is null then {words} else nullif(trim(captioned.words), '') end"
+        stages = dict.fromkeys(name.split(".")[0] for name in self.policy.caption if "." in name)
+        joins = " ".join(f"left join {stage} using (id)" for stage in stages)
+        self.con.register("weighed", combined(self.con, self.policy.balance))
+        self.con.execute(
+            f"create table kept as select left_over.* replace (divided.split as split, {caption} as caption), "
+            f"weighed.weight from left_over join read_parquet({quote(self._divided())}) as divided using (id) "
+            f"join weighed using (id) left join captioned using (id) {joins}"
+        )
+        self.con.unregister("weighed")
+        [(count,)] = self.con.execute("select count(*) from kept").fetchall()
+        return count
+
+    def _divided(self) -> Path:
+        """A Parquet file of the split of every sound clip, made where it is not there yet.
+
+        All count, also those that rules leave out: so a threshold moves no clip to another split.
+        """
+        shares = {TEST: self.policy.test_share}
+        asked = self.con.execute(_DIVIDED).fetchall()
+        name = hash_bytes(f"{asked} {shares}".encode(), 8)
+        folder = self.out / "splits"
+        if not (folder / f"{name}.parquet").exists():
+            clips = self.con.sql('select id, "group", asset, split from sound').to_arrow_table().to_pylist()
+            links = self.con.execute("select id, other from alike").fetchall()
+            splits = divide(clips, links, shares)
+            append(
+                folder, name, pa.table({"id": [clip["id"] for clip in clips], "split": pa.array(splits, pa.string())})
+            )
+        return folder / f"{name}.parquet"
 
 
 def folders(out: Path, policy: Curation) -> dict[str, Path]:
     """Where the observations of every stage lie, by its name."""
-    found = {stage.name: stage_folder(out, stage) for stage in policy.stages}
+    found = {stage.name: stage_folder(out, stage) for stage in policy.looking}
     for stage in policy.derived:
         found[stage.name] = derived_folder(out, found, stage)
     return found
 
 
-def views(out: Path, probe: Path, policy: Curation) -> duckdb.DuckDBPyConnection:
+def views(out: Path, probe: Path, policy: Curation, *, held: bool = False) -> duckdb.DuckDBPyConnection:
     """DuckDB over a catalogue's ledgers: `latest` (what each item is), `verdict` (the last on each), `judgements`, and
-    one view a stage of the policy."""
+    one view a stage of the policy. held: `latest` is a table, for many questions."""
     where = folders(out, policy)
-    stages = {f"{stage.name}_all": (where[stage.name], stage_schema(stage)) for stage in policy.stages}
+    stages = {f"{stage.name}_all": (where[stage.name], stage_schema(stage)) for stage in policy.looking}
     stages |= {f"{derived.name}_all": (where[derived.name], derived_schema(derived)) for derived in policy.derived}
     con = connect({
         "observations": (probe, OBSERVATION), "decisions": (out / "decisions", DECISION),
         "judgements": (out / "judgements", JUDGEMENT), **stages,
     })  # fmt: skip
-    con.execute(LATEST.format(view="latest", table="observations"))
     con.execute(LATEST.format(view="verdict", table="decisions"))
-    for stage in policy.stages:
-        con.execute(MEASURED.format(view=stage.name, table=f"{stage.name}_all"))
-    for derived in policy.derived:
-        current = f"select (id, words) from ({said_view(derived)})"
+    for stage in policy.looking:
+        con.execute(MEASURED.format(view=stage.name, table=f"{stage.name}_all", last="error", without=""))
+    cut_files(con, "observations", policy.cut.name if policy.cut else None)
+    con.execute(_LATEST.format(kind="table" if held else "view"))
+    for n, derived in enumerate(policy.derived):
+        current = f"select (id, words) from ({said_view(derived, policy.derived[:n])})"
         table = f"(select * from {derived.name}_all where (id, words) in ({current}))"
-        con.execute(MEASURED.format(view=derived.name, table=table))
+        con.execute(MEASURED.format(view=derived.name, table=table, last="nth desc", without=", nth, words"))
     return con
 
 
-def divide(clips: list[dict[str, Any]], test_share: float) -> None:
-    """Give each clip that has no split one, the same for all of a group.
-
-    A split that is given for a clip of a group counts for the whole group; where several are, the held-back one does:
-    'test', else any but 'train'. All others go by a hash of their name, so other clips do not move them, but for a set
-    too small for one to fall to 'test': there the lowest hash is taken, and a later clip may have a lower one.
-    """
-    given: dict[str, str] = {}
-    for clip in clips:
-        if clip["group"] and clip["split"]:
-            rivals = (clip["split"], given.get(clip["group"], clip["split"]))
-            given[clip["group"]] = min(rivals, key=lambda split: (split != "test", split == "train", split))
-    for clip in clips:
-        clip["split"] = clip["split"] or given.get(clip["group"])
-    free = {c["group"] or c["id"]: 0.0 for c in clips if not c["split"]}
-    for name in free:
-        free[name] = int(hash_bytes(name.encode(), 4), 16) / 2**32
-    test = {name for name, place in free.items() if place < test_share}
-    if not test and len(free) > 1 and not any(c["split"] == "test" for c in clips):
-        test = {min(free, key=lambda name: free[name])}  # a small set still needs something to test on
-    for clip in clips:
-        clip["split"] = clip["split"] or ("test" if (clip["group"] or clip["id"]) in test else "train")
-
-
 def judge(catalogue: Path, verdicts: Iterable[tuple[str, str, str | None]], person: str) -> None:
-    """Record what a person said of clips: (id, keep | drop | undo, reason) each.
+    """Record what a person said of clips, (id, verdict, reason) each; it counts from the next call of `curate` on.
 
-    The last word on a clip counts, before every rule, from the next call of `curate` on. Raises `UserError` for
-    another verdict, or an id that the catalogue has not seen.
+    keep, drop, undo: the last of these on a clip counts, before every rule; the reason may be None. caption, label: the
+    reason is the clip's new caption (empty for none), or the name of its class; None takes back what was said. Raises
+    `UserError` for another verdict, or an id that the catalogue has not seen.
     """
     verdicts = list(verdicts)
-    if not verdicts:
-        return
-    asked = ", ".join(quote(i) for i in {i for i, _, _ in verdicts})
-    known = Catalogue(catalogue).ask(f"select distinct id from seen where id in ({asked})")["id"].to_pylist()
-    for i, verdict, _ in verdicts:
-        if verdict not in ("keep", "drop", "undo"):
-            raise UserError(f"'{verdict}' is no verdict: say keep, drop or undo")
+    asked = ", ".join(quote(i) for i in {i for i, _, _ in verdicts}) or "null"
+    found = Catalogue(catalogue).ask(f"select distinct id from observations where id in ({asked})")
+    known = set(found["id"].to_pylist())
+    for i, _, _ in verdicts:
         if i not in known:
             raise UserError(f"{catalogue} has no clip {i}: give an id as its clips have it")
+    record(catalogue, verdicts, person)
+
+
+def record(catalogue: Path, verdicts: Iterable[tuple[str, str, str | None]], person: str) -> None:
+    """As `judge`, for one who has made sure already that the catalogue has seen these ids."""
+    verdicts = list(verdicts)
+    for _, verdict, _ in verdicts:
+        if verdict not in VERDICTS:
+            raise UserError(f"'{verdict}' is no verdict: say {', '.join(VERDICTS[:-1])} or {VERDICTS[-1]}")
+    if not verdicts:
+        return
     now = datetime.now(UTC)
     order = int(now.timestamp() * 1e6)
     rows = [{"id": i, "verdict": v, "reason": why, "person": person, "time": now.isoformat(timespec="seconds"),
              "nth": order + n} for n, (i, v, why) in enumerate(verdicts)]  # fmt: skip
-    append(catalogue / "judgements", f"{order}", rows, JUDGEMENT)
+    append(catalogue / "judgements", f"{order}", pa.Table.from_pylist(rows, JUDGEMENT))

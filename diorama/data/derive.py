@@ -5,7 +5,8 @@ files of their weights; a row also keeps the hash of the words that it was made 
 derived from anew.
 """
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 from diorama.core.config import to_text
 from diorama.core.files import hash_bytes, hash_file
 from diorama.core.progress import progress
-from diorama.data.ledger import append, batched, fitting, quote, stage_columns
+from diorama.data.ledger import KEYS, WORDS, append, batched, fitting, quote, stage_columns
 from diorama.data.stages.stage import Batch, Derived
 
 ROWS = 1024  # clips a shard
@@ -23,29 +24,44 @@ ROWS = 1024  # clips a shard
 
 def derived_schema(stage: Derived) -> pa.Schema:
     """The columns of a derived stage's observations."""
-    return pa.schema([("id", pa.string()), ("error", pa.string()), ("words", pa.string()), *stage_columns(stage)])
+    return pa.schema([*KEYS, *WORDS, *stage_columns(stage)])
 
 
 def derived_folder(catalogue: Path, sources: Mapping[str, Path], stage: Derived) -> Path:
     """Where a derived stage's observations lie, beside those of `sources`, the stages before it."""
-    text = [f"{stage.name} {stage.version}", to_text(stage), *(hash_file(path) for path in stage.weights)]
+    text = [
+        f"{stage.name} {stage.version}",
+        to_text(stage, compared=True),
+        *(hash_file(path) for path in stage.weights),
+    ]
     text += [sources[read.split(".")[0]].name for read in stage.reads if "." in read]
     return catalogue / "observations" / stage.name / hash_bytes("\n".join(text).encode(), 8)
 
 
-def said_view(stage: Derived) -> str:
-    """SQL: for every clip its id, and as `words` the hash of what this stage reads that is said of it."""
-    words = [f"coalesce({read}::varchar, '')" for read in stage.reads if "." not in read]
+def said_view(stage: Derived, earlier: Sequence[Derived]) -> str:
+    """SQL: for every clip its id, and as `words` the hash of what is said of it that decides this stage's values.
+
+    earlier: the derived stages before it; what they read counts where it reads from them.
+    """
+    words = [f"coalesce({read}::varchar, '')" for read in sorted(_said(stage, earlier))]
     hashed = f"md5(concat_ws('|', {', '.join(words)}))" if words else "''"
-    return f"select id, min({hashed}) as words from latest where error is null group by id"
+    return f"select distinct on (id) id, {hashed} as words from latest where error is null order by id, location"
 
 
-def derive(con: duckdb.DuckDBPyConnection, stage: Derived, folder: Path, models: Path) -> int:
+def _said(stage: Derived, earlier: Sequence[Derived]) -> set[str]:
+    read = {read.split(".")[0] for read in stage.reads if "." in read}
+    others = [_said(other, earlier[:n]) for n, other in enumerate(earlier) if other.name in read]
+    return {read for read in stage.reads if "." not in read}.union(*others)
+
+
+def derive(
+    con: duckdb.DuckDBPyConnection, stage: Derived, folder: Path, models: Path, earlier: Sequence[Derived] = ()
+) -> int:
     """Give every clip that lacks one a row of `stage`, a shard at a time; returns their number.
 
-    `con` has the view `latest`, and one a stage that this one reads.
+    `con` has the view `latest`, and one a stage that this one reads; `earlier` as in `said_view`.
     """
-    lacking = f"({said_view(stage)}) where (id, words) not in (select (id, words) from {stage.name}_all)"
+    lacking = f"({said_view(stage, earlier)}) where (id, words) not in (select (id, words) from {stage.name}_all)"
     [(count,)] = con.execute(f"select count(*) from {lacking}").fetchall()
     if not count:
         return 0
@@ -56,8 +72,8 @@ def derive(con: duckdb.DuckDBPyConnection, stage: Derived, folder: Path, models:
         for part in batched(todo, ROWS):
             ids, words = [i for i, _ in part], dict(part)
             table = _read(con, stage, f"select unnest([{', '.join(map(quote, ids))}])")
-            rows = [{"words": words[row["id"]], **row} for row in _rows(function, table, stage)]
-            append(folder, hash_bytes("".join(ids).encode()), fitting(rows, schema), schema)
+            rows = [{"words": words[row["id"]], "nth": time.time_ns(), **row} for row in _rows(function, table, stage)]
+            append(folder, hash_bytes("".join(ids).encode()), fitting(rows, schema))
             bar.advance(len(part))
     return count
 

@@ -7,7 +7,9 @@ import io
 import json
 import os
 import tarfile
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,13 @@ from diorama.core.errors import UserError
 from diorama.core.files import write_aside
 from diorama.core.progress import progress
 from diorama.data.catalogue import Catalogue
+from diorama.data.frames import VETTED
 from diorama.data.observe import identity
 from diorama.data.sources.said import FILE, SAID
 from diorama.data.sources.tables import MEDIA
+from diorama.media import Part, Source, read, write_mp4
 
+QUALITY = 12  # x264's rate factor of clips that were cut
 READ = 64  # clips read at a time
 SHARD = 4096  # clips a file, at most
 SHARD_BYTES = 1 << 30
@@ -73,25 +78,37 @@ def _shards(catalogue: Catalogue, rows: list[dict[str, Any]]) -> Iterator[Shard]
 def _clips(catalogue: Catalogue, rows: list[dict[str, Any]]) -> Iterator[tuple[str, bytes, dict[str, Any]]]:
     todo = iter(rows)
     while part := list(islice(todo, READ)):
-        for row, media in zip(part, catalogue.media([r["address"] for r in part]), strict=True):
+        for row, media in zip(part, catalogue.media(part), strict=True):
             data = _bytes(row, media)
             more = {k: v for k, v in json.loads(row["more"] or "{}").items() if k not in _TAKEN}
             yield row["id"] + _suffix(row), data, more | {name: row[name] for name in SAID if row[name] is not None}
 
 
-def _bytes(row: dict[str, Any], media: Path | bytes) -> bytes:
-    """A clip's media. Raises `UserError` for a file that is gone, or another one by now."""
+def _bytes(row: dict[str, Any], media: Source) -> bytes:
+    """A clip's media; encoded, where it is a part of a file. Raises `UserError` for one that is gone or changed."""
+    whole = media.source if isinstance(media, Part) else media
     try:
-        data = media.read_bytes() if isinstance(media, Path) else media
+        data = whole if isinstance(whole, bytes) else Path(whole).read_bytes()
     except OSError:
         data = b""
-    if identity(data, row["frame_width"]) != row["id"]:
-        raise UserError(f"{row['path'] or row['location']} is away or changed since it was curated: curate again")
-    return data
+    if identity(data, row["frame_width"]) != (row["asset"] or row["id"]):
+        raise UserError(f"{row['location']} is away or changed since it was curated: curate again")
+    return _encoded(replace(media, source=data)) if isinstance(media, Part) else data
+
+
+def _encoded(part: Part) -> bytes:
+    """A part of a video as a file of its own: H.264 at a quality at which no difference is seen, and its sound."""
+    media = read(part, VETTED)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "clip.mp4"
+        write_mp4(file, media.frames, media.rate or 1.0, media.sound, media.sound_rate, quality=QUALITY)
+        return file.read_bytes()
 
 
 def _suffix(row: dict[str, Any]) -> str:
     """The ending of a clip's file: its own, or its format's."""
+    if row["asset"]:
+        return ".mp4"
     path = json.loads(row["more"] or "{}").get("member") or row["location"]
     own = Path(path).suffix
     return own.lower() if own and "#" not in own else f".{row['format'].split(',')[0].lower()}"

@@ -1,24 +1,26 @@
 """Decoded frames of a catalogue's clips, at the size that training asks for."""
 
 import threading
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from diorama.core.errors import UserError
 from diorama.data.strip import cut
-from diorama.media import BadMedia, center_crop, read, resize
+from diorama.media import BadMedia, Limits, Source, center_crop, read, resize
+
+ENOUGH = 4  # times the size asked for, to which larger frames are shrunk while they are decoded
+VETTED = Limits(frames=1 << 30, seconds=float("inf"), total_bytes=8 << 30, timeout=600.0)  # curation had its own limits
 
 
 class Frames:
     """Clips as frames, kept in memory up to `cache_bytes`, for all sources of one catalogue.
 
-    `media(addresses)` gives encoded media, as `Catalogue.media`. Safe to use from threads.
+    `media(clips)` gives encoded media, as `Catalogue.media`. Safe to use from threads.
     """
 
-    def __init__(self, media: Callable[[list[int]], list[bytes | Path]], cache_bytes: int):
+    def __init__(self, media: Callable[[Sequence[Mapping[str, Any]]], list[Source]], cache_bytes: int):
         self._media, self.room = media, cache_bytes
         self._held: dict[tuple[int, int, int, bool], np.ndarray] = {}
         self._lock = threading.Lock()
@@ -40,7 +42,8 @@ class Frames:
 
     def _decode(self, clip: dict[str, Any], height: int, width: int, crop: bool) -> np.ndarray:
         try:
-            frames = read(self._media([clip["address"]])[0]).frames
+            [source] = self._media([clip])
+            frames = read(source, VETTED, short_side=ENOUGH * max(height, width)).frames
         except BadMedia as bad:
             where = clip["location"]
             raise UserError(f"{where} could be read when it was curated and cannot now ({bad}): curate again") from None

@@ -5,12 +5,13 @@ observations/<stage>/<fingerprint>/<shard>.parquet  one row a clip measured
 judgements/<name>.parquet                           what people said of clips
 decisions/<run>.parquet                             one row a verdict that changed
 policies/<fingerprint>.txt                          the stages and rules that decided
-clips.lance                                         the clips kept: bytes or a reference, and what is said of them
+media.lance                                         every clip that was ever kept: bytes or a reference
+splits/<key>.parquet                                which split every clip belongs to
+clips.lance                                         the clips kept, and what is said of them; a version each time
 catalogue.json                                      the version of clips.lance that is complete, written last
 """
 
 import glob
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,27 +70,35 @@ DECISION = pa.schema([
 
 JUDGEMENT = pa.schema([
     ("id", pa.string()),
-    ("verdict", pa.string()),  # keep, drop, or undo
-    ("reason", pa.string()),
+    ("verdict", pa.string()),  # keep, drop, undo; caption or label
+    ("reason", pa.string()),  # of a caption or a label, the new one
     ("person", pa.string()),
     ("time", pa.string()),
     ("nth", pa.int64()),  # order of judgements
 ])  # fmt: skip
 
 # What a clip is to a training run; the hash of these columns over all clips is the catalogue's identity.
-MANIFEST = ["id", "caption", "label", "class_name", "actions", "split", "kind", "t", "h", "w", "rate", "frame_width"]
+MANIFEST = ["id", "caption", "label", "class_name", "actions", "split", "kind", "t", "h", "w", "rate", "frame_width",
+            "weight"]  # fmt: skip
 
 CLIP = pa.schema([
     ("id", pa.string()),
-    ("row", pa.string()),  # hash of everything but the media: a changed caption is a changed row
-    ("media", pa.large_binary()),  # null for a large file
-    ("path", pa.string()),  # of a large file, which stays where it is
+    ("address", pa.int64()),  # row in media.lance
     ("location", pa.string()),
+    ("asset", pa.string()),  # of a clip cut from a longer file: that file's id
+    ("start", pa.float64()),  # and the second at which it starts
     *_SEEN,
     *_SAID,
+    ("weight", pa.float64()),  # in training; 1 on average
     ("more", pa.string()),
 ])  # fmt: skip
-NARROW = [name for name in CLIP.names if name != "media"]
+
+MEDIA = pa.schema([
+    ("id", pa.string()),
+    ("place", pa.string()),  # of a reference: which file in which state
+    ("media", pa.large_binary()),  # null for a large file
+    ("path", pa.string()),  # of a large file, which stays where it is
+])  # fmt: skip
 
 
 def probe_folder(catalogue: Path, limits: Any) -> Path:
@@ -105,6 +114,9 @@ _ARROW = {
 
 
 KEYS = pa.schema([("id", pa.string()), ("error", pa.string())])  # first in every stage's observations
+WORDS = [pa.field("words", pa.string()), pa.field("nth", pa.int64())]  # then in a derived one's: made of what, and when
+CUTS = pa.schema([*KEYS, ("starts", pa.list_(pa.int64())), ("ends", pa.list_(pa.int64())),
+                  ("seconds", pa.list_(pa.float64()))])  # fmt: skip  # of a stage that cuts
 
 
 def stage_columns(stage: Stage | Derived) -> list[pa.Field]:
@@ -119,26 +131,26 @@ def stage_schema(stage: Stage) -> pa.Schema:
 
 def stage_folder(catalogue: Path, stage: Stage) -> Path:
     """Where a stage's observations lie; another version or other parameters make another folder."""
-    text = f"{stage.name} {stage.version}\n{to_text(stage)}"
+    text = f"{stage.name} {stage.version}\n{to_text(stage, compared=True)}"
     return catalogue / "observations" / stage.name / hash_bytes(text.encode(), 8)
 
 
-def fitting(rows: list[dict[str, Any]], schema: pa.Schema) -> list[dict[str, Any]]:
-    """Rows with an error in place of values that are not of the types that their stage promised."""
+def fitting(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as a table, with an error in place of values that are not of the types that their stage promised."""
     try:
-        pa.Table.from_pylist(rows, schema)
+        return pa.Table.from_pylist(rows, schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
         if len(rows) == 1:
-            return [{"id": rows[0]["id"], "error": f"a value of another type than its column: {short(error)}"}]
+            wrong = {"id": rows[0]["id"], "error": f"a value of another type than its column: {short(error)}"}
+            return pa.Table.from_pylist([wrong], schema)
         half = len(rows) // 2
-        return fitting(rows[:half], schema) + fitting(rows[half:], schema)
-    return rows
+        return pa.concat_tables([fitting(rows[:half], schema), fitting(rows[half:], schema)])
 
 
-def append(folder: Path, name: str, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> None:
-    """Write rows as `folder/name.parquet`, whole or not at all."""
+def append(folder: Path, name: str, table: pa.Table) -> None:
+    """Write a table as `folder/name.parquet`, whole or not at all."""
     with write_aside(folder / f"{name}.parquet") as aside:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema), aside, compression="zstd")
+        pq.write_table(table, aside, compression="zstd")
 
 
 def connect(tables: dict[str, tuple[Path, pa.Schema]]) -> duckdb.DuckDBPyConnection:
@@ -170,13 +182,32 @@ create view {view} as select * exclude (nth) from
 """
 
 
-# One row a clip: a shard that was cut off may have been measured again.
+# One row a clip: a shard that was cut off may have been measured again, and of derived rows the last one counts.
 MEASURED = """
-create view {view} as select * exclude (nth) from
-(select *, row_number() over (partition by id) as nth from {table}) where nth = 1
+create view {view} as select * exclude (copy{without}) from
+(select *, row_number() over (partition by id order by {last}) as copy from {table}) where copy = 1
 """
 
 
-def as_json(row: dict[str, Any], names: Iterable[str]) -> str:
-    """The named values of a row as one line, the same on every machine."""
-    return json.dumps([row[name] for name in names])
+_PIECES = """
+create view pieces as select * exclude (metric, starts, ends, seconds, first, last, second) replace (
+    id as asset, second as start,
+    location || '@' || first || '-' || last as location,
+    md5(id || ' ' || first || ' ' || last) as id, md5(pixels || ' ' || first || ' ' || last) as pixels,
+    (last - first)::int as t, actions[first + 1:last] as actions,
+    coalesce("group", id) as "group")  -- so that no two of one file come to lie in different splits
+from (select *, unnest(starts) as first, unnest(ends) as last, unnest(seconds) as second from parents)
+"""
+_CUT = """from files join (select id, starts, ends, seconds from {cut}) using (id)
+where files.error is null and len(starts) > 0 and not (starts = [0] and ends = [t])"""
+_UNCUT = "from (select *, null::int[] as starts, null::int[] as ends, null::double[] as seconds from files) limit 0"
+
+
+def cut_files(con: duckdb.DuckDBPyConnection, table: str, cut: str | None) -> None:
+    """Views: `files`, the last word of `table` on each; `parents`, those that the stage `cut` cuts; and `pieces`, the
+    clips which they become. `asset` (the file's id) and `start` (seconds) are null but for these."""
+    con.execute(LATEST.format(view="file", table=table))
+    con.execute("create view files as select *, null::varchar as asset, null::double as start from file")
+    source = _CUT.format(cut=cut) if cut else _UNCUT
+    con.execute(f"create view parents as select *, '{cut}.starts' as metric {source}")
+    con.execute(_PIECES)

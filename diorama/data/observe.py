@@ -1,40 +1,70 @@
 """The first step of curation: every item is decoded once, in a guarded process, and what was seen becomes rows.
 
 What an item is, or why it could not be read, goes to the probe's observations by location; what stages measured goes
-to theirs by id. Both are written a shard at a time, so a kill costs at most the shard under way; a stage that is new,
+to theirs by id. Both are written a shard at a time, so a kill costs at most the shards under way; a stage that is new,
 or whose parameters changed, looks at the clips it has no row for, and at no others.
+
+`Observer` is the function from a table of works to a table of what was seen; a runner takes it to where it is run.
 """
 
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from diorama.core.files import hash_bytes
 from diorama.core.progress import progress
 from diorama.data.ledger import OBSERVATION, append, batched, fitting, stage_folder, stage_schema
+from diorama.data.runners import Advance, Batch, Local, Runner
 from diorama.data.sources import Item, fetch
+from diorama.data.sources.said import SAID
 from diorama.data.stages.look import Look, Seen
 from diorama.data.stages.stage import Stage
 from diorama.data.strip import Claim
-from diorama.media import BadMedia, Limits, Reader
+from diorama.media import BadMedia, Limits, Overrun, Part, Reader, Source
+from diorama.media.media import short
 
-SHARD = 512  # items an observation file
+SHARD, LEAST = 512, 32  # items an observation file: at most, and at least where it is divided further
 GROUP, GROUP_BYTES = 64, 256 << 20  # items whose bytes are in memory at a time
+FIT = 512 << 20  # bytes of decoded frames, to which long videos are shrunk
 GONE = "no longer at its source"
+
+WORDS = [*SAID, "more"]
+WORK = pa.schema([
+    *(OBSERVATION.field(name) for name in ("location", "root", "stamp", "id", *WORDS)),
+    ("stages", pa.list_(pa.int32())),  # by their numbers in the `Observer`
+    ("cut", pa.int32()),
+    ("start", pa.float64()),
+    ("count", pa.int32()),
+])  # fmt: skip
+Data = Path | bytes | BadMedia
 
 
 @dataclass(frozen=True)
 class Work:
-    """An item to look at, and by which stages. `id` is that of a clip whose probe is done; else it is probed too."""
+    """An item to look at, and by which stages. `id` is that of a clip whose probe is done; else it is probed too.
+
+    cut: the stage that says where a file is cut. part: the start in seconds and the frames of a clip that was cut.
+    """
 
     item: Item
     stages: tuple[Stage, ...]
     id: str | None = None
+    cut: Stage | None = None
+    part: tuple[float, int] | None = None
+
+    @property
+    def looking(self) -> tuple[Stage, ...]:
+        """All stages that look at it."""
+        return tuple(dict.fromkeys((*([self.cut] if self.cut else []), *self.stages)))
 
     @property
     def claim(self) -> Claim:
@@ -45,45 +75,139 @@ class Work:
         return Claim(self.item.said.get("frame_width"), hint)
 
 
-def observe(work: Sequence[Work], catalogue: Path, probe: Path, run: int, limits: Limits, workers: int) -> None:
+def observe(
+    work: Sequence[Work],
+    catalogue: Path,
+    probe: Path,
+    run: int,
+    limits: Limits,
+    workers: int | None = None,
+    runner: Runner = Local(),  # noqa: B008 - frozen
+) -> None:
     """Look at every item in guarded processes; write what was seen, a shard at a time."""
     if not work:
         return
-    with progress(len(work), "curating", "clips") as bar, Reader(workers, limits) as reader:
-        for shard in batched(work, SHARD):
-            probed: list[dict[str, Any]] = []
-            measured: dict[Stage, list[dict[str, Any]]] = {}
-            for (stages, claim), alike in groupby(shard, key=lambda w: (w.stages, w.claim)):
-                for group in _fetched(alike):
-                    seen = reader.map((d for _, d in group if not isinstance(d, BadMedia)), apply=Look(stages, claim))
-                    for w, data in group:
-                        found = data if isinstance(data, BadMedia) else next(seen)
-                        row = _note(w.item, data, found)
-                        if w.id is None:
-                            probed.append(row | {"run": run})
-                        for stage in stages:
-                            if isinstance(found, Seen) and not row.get("error"):
-                                measured.setdefault(stage, []).append({"id": row["id"], **found.rows[stage.name]})
-                            elif w.id:  # known to be sound: it is the stage that fails, and would each time
-                                measured.setdefault(stage, []).append({"id": w.id, "error": row["error"]})
-                        bar.advance()
-            name = hash_bytes("".join(w.item.location + w.item.stamp for w in shard).encode())
-            for stage, rows in measured.items():
-                append(stage_folder(catalogue, stage), name, fitting(rows, stage_schema(stage)), stage_schema(stage))
-            if probed:  # last: an item is done when its row is here
-                append(probe, name, probed, OBSERVATION)
+    observer = Observer(tuple(dict.fromkeys(stage for w in work for stage in w.looking)), limits, run)
+    size = min(SHARD, max(len(work) // (4 * runner.lanes(workers)), LEAST))
+    shards = [observer.table(shard) for shard in batched(work, size)]
+    with (
+        progress(len(work), "curating", "clips") as bar,
+        closing(runner.run(observer, shards, workers, bar.advance)) as results,
+    ):
+        for number, seen in results:
+            names = (shards[number][column].to_pylist() for column in ("location", "stamp"))
+            name = hash_bytes("".join(map("".join, zip(*names, strict=True))).encode())
+            places = {stage.name: stage_folder(catalogue, stage) for stage in observer.stages}
+            for column, folder in [*places.items(), ("item", probe)]:  # last: an item is done when its row is here
+                if rows := seen[column].drop_null():
+                    append(folder, name, pa.Table.from_struct_array(rows))
 
 
-def _fetched(work: Iterable[Work]) -> Iterator[list[tuple[Work, Path | bytes | BadMedia]]]:
+@dataclass(frozen=True)
+class Observer:
+    """A pure function from a table of `WORK` to one of what was seen, a row a row; it fetches and decodes by itself.
+
+    Its columns are structs: `item`, the row of `OBSERVATION`, null where the probe was done; and each stage's row by
+    its name, null where it did not look. `run` is the number of this run.
+    """
+
+    stages: tuple[Stage, ...]
+    limits: Limits
+    run: int
+
+    def table(self, works: Sequence[Work]) -> pa.Table:
+        """Works as a table."""
+        number = {stage: n for n, stage in enumerate(self.stages)}
+        rows = [
+            w.item.said | {"location": w.item.location, "root": w.item.root, "stamp": w.item.stamp, "id": w.id,
+                           "stages": [number[s] for s in w.stages], "cut": number[w.cut] if w.cut else None,
+                           "start": w.part and w.part[0], "count": w.part and w.part[1]}
+            for w in works
+        ]  # fmt: skip
+        return pa.Table.from_pylist(rows, WORK)
+
+    @contextmanager
+    def open(self, workers: int) -> Iterator[Batch]:
+        """The function, with as many decoding processes; what ends or hangs one of them is an error of its item."""
+        with Reader(workers, self.limits) as reader:
+            yield partial(self._look, reader)
+
+    def failed(self, batch: pa.Table, reason: str) -> pa.Table:
+        """What to say of items that cannot be looked at."""
+        return self._table([self._rows(w, BadMedia(reason), BadMedia(reason)) for w in self._works(batch)])
+
+    def _works(self, batch: pa.Table) -> list[Work]:
+        works = []
+        for row in batch.to_pylist():
+            said = {word: row[word] for word in WORDS if row[word] is not None}
+            item = Item(row["location"], row["root"], row["stamp"], said)
+            cut = None if row["cut"] is None else self.stages[row["cut"]]
+            part = None if row["start"] is None else (row["start"], row["count"])
+            works.append(Work(item, tuple(self.stages[n] for n in row["stages"]), row["id"], cut, part))
+        return works
+
+    def _look(self, reader: Reader, batch: pa.Table, advance: Advance) -> pa.Table:
+        rows = []
+        for look, alike in groupby(self._works(batch), key=lambda w: Look(w.stages, w.claim, w.cut)):
+            for group in _fetched(alike):
+                seen = reader.map((_part(w, d) for w, d in group if not isinstance(d, BadMedia)), look, fit=FIT)
+                for w, data in group:
+                    found = data if isinstance(data, BadMedia) else next(seen)
+                    if isinstance(found, Overrun) and not isinstance(data, BadMedia) and w.id is None:
+                        found = self._alone(w, data, found)
+                    rows.append(self._rows(w, data, found))
+                    advance(1)
+        return self._table(rows)
+
+    def _alone(self, w: Work, data: Path | bytes, failed: Overrun) -> Seen | BadMedia:
+        """What an item is without any stage: it may be a stage that ran over, and not its decoder.
+
+        A stage that fails on a file known to be sound would do so each time: that is what it measured.
+        """
+        with Reader(1, self.limits) as reader:
+            seen = next(reader.map([data], Look((), w.claim), fit=FIT))
+        errors: dict[str, Mapping[str, Any]] = {stage.name: {"error": failed.reason} for stage in w.looking}
+        return replace(seen, rows=errors) if isinstance(seen, Seen) else seen
+
+    def _rows(self, w: Work, data: Data, found: Seen | BadMedia) -> dict[str, Mapping[str, Any]]:
+        """A row of every column that has one."""
+        rows: dict[str, Mapping[str, Any]] = {}
+        identifier = w.id
+        if identifier is None:
+            rows["item"] = _note(w.item, data, found) | {"run": self.run}
+            identifier = rows["item"].get("id")
+        elif isinstance(found, BadMedia):
+            return {stage.name: {"id": identifier, "error": found.reason} for stage in w.looking}
+        if isinstance(found, Seen) and identifier:
+            rows |= {name: {"id": identifier, **values} for name, values in found.rows.items()}
+        return rows
+
+    def _table(self, rows: Sequence[Mapping[str, Mapping[str, Any]]]) -> pa.Table:
+        columns = {}
+        for name, schema in [("item", OBSERVATION), *((stage.name, stage_schema(stage)) for stage in self.stages)]:
+            there = [dict(row[name]) for row in rows if name in row]
+            nth = iter(range(len(there)))
+            where = pa.array([next(nth) if name in row else None for row in rows], pa.int64())
+            columns[name] = fitting(there, schema).to_struct_array().combine_chunks().take(where)
+        return pa.table(columns)
+
+
+def _part(w: Work, data: Path | bytes) -> Source:
+    return Part(data, *w.part) if w.part else data
+
+
+def _fetched(work: Iterable[Work]) -> Iterator[list[tuple[Work, Data]]]:
     """Items with their encoded media, few enough at a time to fit into memory."""
-    group: list[tuple[Work, Path | bytes | BadMedia]] = []
+    group: list[tuple[Work, Data]] = []
     size = 0
     for w in work:
-        data: Path | bytes | BadMedia
+        data: Data
         try:
             data = BadMedia(GONE) if w.item.stamp == GONE else fetch(w.item.location)
         except BadMedia as bad:
             data = bad
+        except Exception as error:  # what holds it is damaged, or away: the others' may not be
+            data = BadMedia(f"cannot be fetched: {short(error)}")
         group.append((w, data))
         size += len(data) if isinstance(data, bytes) else 0
         if len(group) == GROUP or size >= GROUP_BYTES:
@@ -93,8 +217,8 @@ def _fetched(work: Iterable[Work]) -> Iterator[list[tuple[Work, Path | bytes | B
         yield group
 
 
-def _note(item: Item, data: Path | bytes | BadMedia, seen: Seen | BadMedia) -> dict[str, Any]:
-    """An item's observation."""
+def _note(item: Item, data: Data, seen: Seen | BadMedia) -> dict[str, Any]:
+    """An item's observation, which has an id or an error."""
     row = {"location": item.location, "root": item.root, "stamp": item.stamp} | item.said
     if isinstance(data, BadMedia):
         return row | {"error": data.reason}
@@ -102,12 +226,16 @@ def _note(item: Item, data: Path | bytes | BadMedia, seen: Seen | BadMedia) -> d
         return row | {"error": seen.reason}
     if len(item.said.get("actions", range(seen.t))) != seen.t:
         return row | {"error": f"{len(item.said['actions'])} actions were given for {seen.t} frames"}
-    return row | {
-        "id": identity(data, seen.frame_width), "pixels": seen.pixels,
+    try:
+        stored = {"id": identity(data, seen.frame_width),
+                  "bytes": data.stat().st_size if isinstance(data, Path) else len(data)}  # fmt: skip
+    except OSError as error:  # it went away since it was decoded
+        return row | {"error": f"cannot be read: {error.strerror}"}
+    return row | stored | {
+        "pixels": seen.pixels,
         "kind": "video" if seen.t > 1 else "image", "t": seen.t, "h": seen.h, "w": seen.w,
         "rate": seen.rate or item.said.get("rate") if seen.t > 1 else None, "frame_width": seen.frame_width,
-        "sound": seen.sound, "bytes": data.stat().st_size if isinstance(data, Path) else len(data),
-        "format": seen.format,
+        "sound": seen.sound, "format": seen.format,
     }  # fmt: skip
 
 

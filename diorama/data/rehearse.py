@@ -8,7 +8,7 @@ import duckdb
 import numpy as np
 
 from diorama.core.files import sole_writer
-from diorama.data.curation import examine
+from diorama.data.curation import Examination
 from diorama.data.ledger import quote
 from diorama.data.rules import Curation
 from diorama.data.sources import fetch
@@ -27,7 +27,7 @@ def rehearse(sources: Sequence[Path | str], out: Path | str, policy: Curation) -
     """
     out = Path(os.path.abspath(out))
     with sole_writer(out, "curating"):
-        decision, _, _ = examine(sources, out, policy)
+        decision = Examination(sources, out, policy).decide()
     con = decision.con
     [(sound, left)] = con.sql("select (select count(*) from sound), (select count(*) from left_over)").fetchall()
     yield f"{sound:,} sound clips, of which {left:,} would be kept"

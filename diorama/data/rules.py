@@ -15,13 +15,20 @@ import pyarrow as pa
 from diorama.core.config import to_text
 from diorama.core.errors import UserError
 from diorama.core.files import hash_bytes
+from diorama.data.balance.weights import Balance
 from diorama.data.ledger import OBSERVATION
 from diorama.data.stages.stage import Derived, Stage
 from diorama.media import Limits
 
 # Views and tables of curation, beside which every stage has its own.
 RESERVED = {"observations", "decisions", "judgements", "latest", "verdict", "verdicts", "ranked", "unlike", "sound",
-            "judged", "cut", "left_over", "away", "found", "seen", "ledger", "clips", "item"}  # fmt: skip
+            "judged", "cut", "left_over", "away", "found", "seen", "ledger", "clips", "item", "file", "files", "clip",
+            "parents", "pieces", "alike", "weighed", "valued", "kept", "stored",
+            "captioned", "readable", "twice", "divided"}  # fmt: skip
+
+# What rules may ask for without a stage: the view `clip`.
+CLIP_MEASURES = {"clip.t": int, "clip.h": int, "clip.w": int, "clip.side": int, "clip.aspect": float,
+                 "clip.seconds": float, "clip.rate": float, "clip.bytes": int}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,8 @@ class Percentile:
 @dataclass(frozen=True)
 class Where:
     """A measure, as `stage.measure`, that lies below or above a threshold; one that is null does neither.
+
+    Of every clip there are clip.t, .h, .w, .side (the shorter), .aspect (w / h), .seconds, .rate and .bytes.
 
     Raises `UserError` unless exactly one of both is given.
     """
@@ -69,6 +78,9 @@ VERDICT = pa.schema([
 ])  # fmt: skip
 
 
+ALIKE = pa.schema([("id", pa.string()), ("other", pa.string())])
+
+
 class Rule(Protocol):
     """What leaves clips out; a frozen dataclass.
 
@@ -85,7 +97,8 @@ class Rule(Protocol):
         """The clips left out, as `VERDICT`.
 
         `con` has the views `sound` (every readable clip, one of each content), `left_over` (those that no earlier
-        rule left out; `chosen` where a person said keep), and one a stage, by id.
+        rule left out; `chosen` where a person said keep), and one a stage, by id. Pairs of clips that belong together,
+        so that they must not come to lie in different splits, go to its table `alike` (id, other).
         """
 
 
@@ -109,7 +122,7 @@ class Drop:
         stages = dict.fromkeys(measure.split(".")[0] for measure in self.measures)
         joins = " ".join(f"join {stage} using (id)" for stage in stages)
         holds = " and ".join(
-            f"{where.measure} {'<' if where.above is None else '>'} '{limit!r}'::double"
+            f"{where.measure}::double {'<' if where.above is None else '>'} '{limit!r}'::double"
             for where, limit in zip(self.where, limits, strict=True)
         )
         first = self.where[0].measure
@@ -136,16 +149,23 @@ class Curation:
 
     Args:
         stages: what is measured of every clip.
+        cut: the stage that says where a file is cut into clips, such as `Shots`; None: a file is a clip.
         derived: what is derived from that, and from what is said of clips; a later one may read an earlier one's.
         rules: applied in this order; the first that leaves a clip out is its reason.
+        caption: where a clip's caption is taken from: the first of these that holds words, such as ("caption",
+            "vlm.caption"). What a person gave as its caption comes before all of them.
+        balance: how often each clip that is left is drawn in training; several multiply.
         inline_bytes: files of at most this size are kept inside the catalogue; larger ones stay where they are.
         test_share: of the clips without a split, those that are held back.
         limits: what one file may cost.
     """
 
     stages: tuple[Stage, ...] = ()
+    cut: Stage | None = None
     derived: tuple[Derived, ...] = ()
     rules: tuple[Rule, ...] = ()
+    caption: tuple[str, ...] = ("caption",)
+    balance: tuple[Balance, ...] = ()
     inline_bytes: int = 2 << 20
     test_share: float = 0.1
     limits: Limits = field(default_factory=Limits)
@@ -154,16 +174,28 @@ class Curation:
         _distinct("rules", [rule.name for rule in self.rules])
         _distinct("stages", [stage.name for stage in self.measured])
         for stage in self.measured:
-            taken = {stage.name: RESERVED} | {column: {"id", "error", "words"} for column in stage.columns}
+            taken = {stage.name: RESERVED} | {
+                column: {"id", "error", "words", "nth", "copy"} for column in stage.columns
+            }
             for word, others in taken.items():
                 if not word.isidentifier() or word in others:
                     raise UserError(f"a stage or a column of one cannot be called '{word}': it is a word of curation")
-        known = {f"{s.name}.{column}" for s in self.stages for column in s.columns}
+        if self.cut and not {"starts", "ends", "seconds"} <= set(self.cut.columns):
+            raise UserError(f"the stage {self.cut.name} cannot cut: it gives no starts, ends and seconds")
+        known = {*CLIP_MEASURES, *(f"{s.name}.{column}" for s in self.looking for column in s.columns)}
         for derived in self.derived:
             for read in derived.reads:
                 _known(f"the stage {derived.name} reads", read, known if "." in read else OBSERVATION.names)
             known |= {f"{derived.name}.{column}" for column in derived.columns}
-        columns = {f"{stage.name}.{c}": kind for stage in self.measured for c, kind in stage.columns.items()}
+        for balance in self.balance:
+            for read in balance.reads:
+                _known(f"{type(balance).__name__} reads", read, known if "." in read else OBSERVATION.names)
+        columns = dict(CLIP_MEASURES)
+        columns |= {f"{stage.name}.{c}": kind for stage in self.measured for c, kind in stage.columns.items()}
+        for name in self.caption:
+            _known("a caption is to come from", name, known if "." in name else OBSERVATION.names)
+            if columns.get(name) is not str and not ("." not in name and OBSERVATION.field(name).type == pa.string()):
+                raise UserError(f"a caption is to come from {name}, which holds no text")
         for rule in self.rules:
             for measure in rule.measures:
                 _known(f"rule '{rule.name}' asks for", measure, known)
@@ -171,9 +203,14 @@ class Curation:
                     raise UserError(f"rule '{rule.name}' compares {measure}, which is no number")
 
     @property
+    def looking(self) -> tuple[Stage, ...]:
+        """The stages that look at media, the one that cuts among them."""
+        return (*((self.cut,) if self.cut and self.cut not in self.stages else ()), *self.stages)
+
+    @property
     def measured(self) -> tuple[Stage | Derived, ...]:
         """All stages, in their order."""
-        return (*self.stages, *self.derived)
+        return (*self.looking, *self.derived)
 
     def text(self) -> str:
         """Everything it is made of, as sorted `path: value` lines."""
@@ -183,7 +220,7 @@ class Curation:
     def fingerprint(self) -> str:
         """The hash of what decides: stages and rules."""
         versions = [f"{stage.name} {stage.version}" for stage in self.measured]
-        return hash_bytes((self.text() + " ".join(versions)).encode(), 8)
+        return hash_bytes((to_text(self, compared=True) + " ".join(versions)).encode(), 8)
 
 
 def _distinct(what: str, names: list[str]) -> None:

@@ -1,8 +1,8 @@
 """Image, video and sound files <-> arrays (t, h, w, c); the only place that touches decoders. Imports no JAX."""
 
 from diorama.media.guard import Reader, read_guarded
-from diorama.media.media import BadMedia, Info, Limits, Media
-from diorama.media.read import probe, read
+from diorama.media.media import BadMedia, Info, Limits, Media, Overrun
+from diorama.media.read import Part, Source, probe, read
 from diorama.media.resize import center_crop, cover, crop, resize, scale
 from diorama.media.sheet import contact_sheet, grid
 from diorama.media.write import write_gif, write_mp4, write_png
@@ -12,7 +12,10 @@ __all__ = [
     "Info",
     "Limits",
     "Media",
+    "Overrun",
+    "Part",
     "Reader",
+    "Source",
     "center_crop",
     "contact_sheet",
     "cover",

@@ -13,11 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from diorama.media.media import BadMedia, Limits, Media
-from diorama.media.read import Source
+from diorama.media.media import BadMedia, Limits, Media, Overrun
+from diorama.media.read import Part, Source, Whole
 from diorama.media.worker import Failure, receive, send
 
 _MAIN = "from diorama.media.worker import main; main()"
@@ -130,7 +131,7 @@ class Reader:
         self._stop(slot)
         if worker.process.returncode == -signal.SIGALRM:
             reason = f"decoding took longer than {worker.patience:g} seconds"
-        return BadMedia(reason)
+        return Overrun(reason)
 
 
 class _Worker:
@@ -175,7 +176,13 @@ class _Worker:
         self.process.wait()
 
 
-def _plain(source: Source) -> str | bytes:
+def _plain(source: Source) -> Source:
+    if isinstance(source, Part):
+        return replace(source, source=_absolute(source.source))
+    return _absolute(source)
+
+
+def _absolute(source: Whole) -> str | bytes:
     return source if isinstance(source, bytes) else os.path.abspath(source)
 
 

@@ -47,6 +47,7 @@ def decode(file: BinaryIO, job: Job) -> Media:
         job.check(im.height, im.width, wanted)
         frames = np.empty((0, 0, 0, 3), np.uint8)
         shown: list[float] = []  # seconds each frame stays
+        times: list[float] = []
         passed, info = 0.0, {}
         for index in range(skip, total):
             job.deadline.check()
@@ -56,20 +57,21 @@ def decode(file: BinaryIO, job: Job) -> Media:
                 break
             frame, noted = _frame(im, job)
             info = info or noted
-            passed += _delay(im)
+            begun, passed = passed, passed + _delay(im)
             if passed <= job.start:
                 continue
             if not shown:
                 frames = np.empty((wanted, *frame.shape), np.uint8)
             frames[len(shown)] = frame[: frames.shape[1], : frames.shape[2]]  # GIF frames may grow the screen
             shown.append(_delay(im))
+            times.append(begun)
             job.limits.check(frame.shape[0], frame.shape[1], len(shown), sum(shown))
             if len(shown) == wanted:
                 break
         if not shown:
             raise BadMedia(f"no frames after {job.start:g} seconds")
         info |= {"duration": sum(shown), "variable_rate": max(shown) - min(shown) > 0.002}
-        return Media(frames[: len(shown)], rate=len(shown) / sum(shown), info=info)
+        return Media(frames[: len(shown)], rate=len(shown) / sum(shown), info=info, times=np.array(times))
 
 
 def probe(file: BinaryIO) -> Info:

@@ -2,7 +2,7 @@
 
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,20 @@ class BadMedia(Exception):
         self.reason = reason
 
 
+class Overrun(BadMedia):
+    """A process that decodes, or works on what was decoded, died, hung, or took too much memory."""
+
+
 @dataclass(frozen=True)
 class Media:
     """Frames (and sound) of one file, upright and opaque.
 
     frames: (t, h, w, 3) uint8 RGB; a still has t = 1. rate: frames per second, None for stills.
     sound: (samples, channels) float32 in [-1, 1], sample 0 at the time of frame 0, or None; sound_rate in Hz.
+    times: (t,) float64, when each frame is shown, in seconds of the file; None for stills.
     info: what was stored: format, codec, mode, bits, width and height before turning upright, had_alpha,
-    orientation, duration (seconds), pixel_aspect, variable_rate, ... only what applies.
+    orientation, duration (seconds), pixel_aspect, variable_rate, size ((h, w), upright, before frames were shrunk), ...
+    only what applies.
     """
 
     frames: np.ndarray
@@ -33,6 +39,7 @@ class Media:
     sound: np.ndarray | None = None
     sound_rate: int | None = None
     info: dict[str, Any] = field(default_factory=dict)
+    times: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,14 @@ class Job:
     count: int | None
     short_side: int | None
     deadline: Deadline
+    fit: int | None = None
+
+    def fitting(self, h: int, w: int, frames: int) -> "Job":
+        """This job, with a `short_side` at which `frames` frames of h x w take at most `fit` bytes."""
+        if self.fit is None or frames * h * w * 3 <= self.fit:
+            return self
+        side = max(int(min(h, w) * (self.fit / (frames * h * w * 3)) ** 0.5), 1)
+        return replace(self, short_side=min(side, self.short_side or side))
 
     def size(self, h: int, w: int) -> tuple[int, int]:
         """The size at which a frame of h x w is kept: its shorter side at most `short_side`."""

@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,7 +11,18 @@ from diorama.media import image, video
 from diorama.media.media import BadMedia, Colour, Deadline, Info, Job, Limits, Media, short
 from diorama.media.sniff import HEAD, is_text, sniff
 
-Source = Path | str | bytes
+
+@dataclass(frozen=True)
+class Part:
+    """`count` frames of a video or animation, from the one at `start` seconds (a value of `Media.times`) on."""
+
+    source: "Whole"
+    start: float
+    count: int | None
+
+
+Whole = Path | str | bytes
+Source = Whole | Part
 WHITE = (255, 255, 255)
 
 
@@ -22,18 +34,20 @@ def read(
     start: float = 0.0,
     count: int | None = None,
     short_side: int | None = None,
+    fit: int | None = None,
 ) -> Media:
     """Decode a file (a path, or its bytes) by what it holds, not by its name.
 
     `background` lies under transparent pixels. `start` (seconds) and `count` (frames) choose a part of a video or
     animation. Frames whose shorter side is above `short_side` are shrunk to it (antialiased) while decoding, so that
-    long videos of high resolution fit into memory.
+    long videos of high resolution fit into memory; `fit` (bytes) chooses that side for a video that would take more.
 
     Raises BadMedia with one short reason for everything else: unreadable, damaged, truncated, not media, or beyond
     `limits`. A decoder that hangs or crashes takes this process along; `read_guarded` does not.
     """
-    job = Job(limits, background, start, count, short_side, Deadline(limits.timeout))
-    with _opened(source) as file:
+    part = source if isinstance(source, Part) else Part(source, start, count)
+    job = Job(limits, background, part.start, part.count, short_side, Deadline(limits.timeout), fit)
+    with _opened(part.source) as file:
         head = _head(file)
         try:
             kind = sniff(head)
@@ -48,7 +62,7 @@ def read(
             raise BadMedia(f"damaged: {short(error)}") from None
 
 
-def probe(source: Source) -> Info:
+def probe(source: Whole) -> Info:
     """What the header of a file says, cheaply; BadMedia as `read`."""
     with _opened(source) as file:
         head = _head(file)
@@ -61,7 +75,7 @@ def probe(source: Source) -> Info:
             raise BadMedia(f"damaged: {short(error)}") from None
 
 
-def _opened(source: Source) -> BinaryIO:
+def _opened(source: Whole) -> BinaryIO:
     if isinstance(source, bytes):
         return io.BytesIO(source)
     try:

@@ -16,31 +16,48 @@ _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FUL
 
 def decode(file: BinaryIO, container: str, job: Job) -> Media:
     """The frames that are asked for of an open video file, and the sound meanwhile."""
+    try:
+        return _decode(file, container, job, seek=job.start > 0)
+    except _Late:  # some files send one on too far
+        file.seek(0)
+        return _decode(file, container, job, seek=False)
+
+
+class _Late(Exception):
+    """After a seek, the first frame lies beyond the one that was looked for, or there is none."""
+
+
+def _decode(file: BinaryIO, container: str, job: Job, seek: bool) -> Media:
     start = job.start
     with _open(file, container) as source:
         stream = _video(source)
         seconds, declared = _length(source, stream)
         whole = start == 0 and job.count is None
         wanted = declared if whole else min(declared, job.count or declared)
-        job.check(stream.codec_context.height, stream.codec_context.width, wanted, seconds if whole else 0)
-        reader = _Reader(stream, job, wanted)
+        h, w = stream.codec_context.height, stream.codec_context.width
+        job = job.fitting(h, w, wanted)
+        job.check(h, w, wanted, seconds if whole else 0)
+        reader = _Reader(stream, job, wanted, seek)
         sound = _Sound(source, job.limits)
-        if start > 0:
+        if seek:
             source.seek(int(start * av.time_base) + (source.start_time or 0), backward=True)
         _demux(source, reader, sound, job.deadline)
+        if seek and not reader.count:
+            raise _Late
         if not reader.count:
             raise BadMedia("no frame could be decoded" if whole else f"no frames after {start:g} seconds")
         frames, rate, info = reader.result()
         played = max(reader.count / rate if rate else 0, sound.samples / max(sound.rate, 1))
         if whole and played < 0.7 * seconds - 0.2:  # edit lists and rounding lose a little
             raise BadMedia(f"truncated: {played:.1f} of {seconds:.1f} seconds")
-        info = {"format": container} | info
+        info = {"format": container} | info | {"size": reader.size}
         if source.duration:
             info["duration"] = source.duration / av.time_base
         last = None if whole else reader.times[-1] + 1 / (rate or 1)
         samples, sound_rate = sound.result(reader.times[0], last, info)
         still = container == "mov" and len(frames) == 1 and not source.duration  # HEIC
-        return Media(frames, None if still else rate, samples, sound_rate, info)
+        times = None if still else np.array(reader.times) - reader.origin
+        return Media(frames, None if still else rate, samples, sound_rate, info, times)
 
 
 def probe(file: BinaryIO, container: str) -> Info:
@@ -103,8 +120,8 @@ def _demux(source: Any, reader: "_Reader", sound: "_Sound", deadline: Deadline) 
 class _Reader:
     """Decoded frames, turned upright as they come, in one array that grows."""
 
-    def __init__(self, stream: Any, job: Job, expected: int) -> None:
-        self.stream, self.job = stream, job
+    def __init__(self, stream: Any, job: Job, expected: int, seek: bool) -> None:
+        self.stream, self.job, self.landing = stream, job, seek
         self.expected, self.most = expected, 0
         self.origin = float((stream.start_time or 0) * (stream.time_base or 0))
         self.decoder = _alpha_decoder(stream)
@@ -112,6 +129,7 @@ class _Reader:
         self.frames = np.empty((0, 0, 0, 3), np.uint8)
         self.times: list[float] = []
         self.info: dict[str, Any] = {}
+        self.size = 0, 0  # (h, w) of frames, upright, before they are shrunk
         self.done = False
 
     @property
@@ -129,6 +147,9 @@ class _Reader:
             if self.done:
                 return
             time = frame.time if frame.time is not None else (self.times[-1] if self.times else self.origin)
+            if self.landing and time - self.origin > self.job.start + 1e-6:
+                raise _Late
+            self.landing = False
             if time - self.origin < self.job.start - 1e-6:
                 continue
             if frame.is_corrupt:
@@ -137,7 +158,9 @@ class _Reader:
                 self.info = self._describe(frame)
             self.job.check(frame.height, frame.width, self.count + 1, time - self.times[0] if self.times else 0)
             kept = scale(self._rgb(frame)[None], *self.job.size(frame.height, frame.width))[0]
-            self._store(orient(kept, *_turn(frame)))
+            turn = _turn(frame)
+            self.size = (frame.width, frame.height) if turn[0] else (frame.height, frame.width)
+            self._store(orient(kept, *turn))
             self.times.append(time)
             self.done = self.count == self.job.count
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from diorama.media.media import BadMedia, Limits, Media
+from diorama.media.media import BadMedia, Limits, Media, Overrun
 from diorama.media.read import Source, read
 
 GRACE = 1.0  # seconds beyond the limit that `read` checks between frames; then the worker's own alarm ends it
@@ -89,6 +89,6 @@ def _answer(source: Source, limits: Limits, options: dict[str, Any], apply: Call
     except BadMedia as bad:
         return bad
     except MemoryError:
-        return BadMedia("needs more memory than there is")
+        return Overrun("needs more memory than there is")
     except Exception:  # a mistake in `apply`, not in the file
         return Failure(traceback.format_exc())

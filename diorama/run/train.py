@@ -145,7 +145,7 @@ def latents(run: Run, catalogue: Catalogue, folder: Folder, bucket: Bucket) -> A
 
     _once(path, make)
     columns = {"media": np.load(path, mmap_mode="r"), "id": source.ids}
-    return ArraySource(columns | conditions(run, folder, source.captions, source.labels))
+    return ArraySource(columns | conditions(run, folder, source.captions, source.labels), source.weights)
 
 
 def train_denoiser(run: Run, catalogue: Catalogue, folder: Folder) -> None:

@@ -1,5 +1,1 @@
-"""Pages for people: the report of a run, and a catalogue to look through."""
-
-from diorama.serve.report import write_report
-
-__all__ = ["write_report"]
+"""Pages for people: the report of a run, of a catalogue, and a catalogue to look through."""

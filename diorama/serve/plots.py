@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 # matplotlib draws in stand-in colours, which become the page's CSS variables.
 INK, RULE, *SERIES = (f"#00000{i}" for i in range(1, 8))
 _VARIABLES = {INK: "var(--ink)", RULE: "var(--rule)"} | {c: f"var(--s{i})" for i, c in enumerate(SERIES, 1)}
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none", "svg.hashsalt": "diorama", "font.family": "sans-serif", "font.size": 9,
     "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "axes.edgecolor": RULE,
     "xtick.labelcolor": INK, "ytick.labelcolor": INK, "axes.titlesize": 9.5, "axes.titlelocation": "left",
@@ -35,7 +35,7 @@ def _panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
-def _svg(figure: Figure, name: str) -> Markup:
+def svg(figure: Figure, name: str) -> Markup:
     """The drawing as an element; `name` says to a reader who cannot see it what it shows."""
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
@@ -74,7 +74,7 @@ def _line(axis: Axes, log: Sequence[dict[str, Any]], key: str, label: str, **how
 
 def curves(codec: Sequence[dict[str, Any]], denoiser: Sequence[dict[str, Any]]) -> Markup:
     """Training curves out of the logs' lines; the codec's panel is left out where nothing was trained."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, axes = _panels(3 if codec else 2)
         if codec:
             axis = axes.pop(0)
@@ -92,13 +92,13 @@ def curves(codec: Sequence[dict[str, Any]], denoiser: Sequence[dict[str, Any]]) 
         for axis in (whole, parts):
             _examples(axis)
             _log_ticks(axis.yaxis)
-        return _svg(figure, "Training curves of the codec and the denoiser")
+        return svg(figure, "Training curves of the codec and the denoiser")
 
 
 def noise(look: dict[str, np.ndarray], held_back: bool) -> Markup:
     """Loss and error of the clean latents by noise time; training clips alone where none were held back."""
     tau, kinds = look["taus"], [("train", "training clips", SERIES[1]), ("held", "held-back clips", SERIES[0])]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, axes = _panels(2)
         left, right = axes
         for axis, key in ((left, "loss"), (right, "x0")):
@@ -118,7 +118,7 @@ def noise(look: dict[str, np.ndarray], held_back: bool) -> Markup:
         handles = [h for axis in (left, behind) for h in axis.get_legend_handles_labels()[0]]
         left.legend(handles=handles, fontsize=8, ncols=2, loc="upper center")
         right.legend(fontsize=8, loc="upper left")
-        return _svg(figure, "Loss by noise time")
+        return svg(figure, "Loss by noise time")
 
 
 def spectra(look: dict[str, np.ndarray]) -> Markup:
@@ -130,7 +130,7 @@ def spectra(look: dict[str, np.ndarray]) -> Markup:
     panels = [("Pictures", "power of pixels in [−1, 1]", media), ("Latents", "power of latents", latents)]
     panels = [p for p in panels if len(look[p[2][0][0]]) > 1 and not (same and p[0] == "Latents")]
     colours = {"spectrum_again": SERIES[2], "spectrum_drawn": SERIES[1], "spectrum_drawn_latents": SERIES[1]}
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure, axes = _panels(len(panels))
         for axis, (title, unit, lines) in zip(axes, panels, strict=True):
             for key, label in lines:
@@ -145,4 +145,4 @@ def spectra(look: dict[str, np.ndarray]) -> Markup:
             axis.xaxis.set_major_formatter(FuncFormatter(lambda k, _: f"{k:g}"))
             axis.xaxis.set_minor_formatter(NullFormatter())
             axis.legend(fontsize=8)
-        return _svg(figure, "Radially averaged power spectra")
+        return svg(figure, "Radially averaged power spectra")

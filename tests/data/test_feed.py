@@ -184,3 +184,93 @@ def test_the_cache_is_shared_and_keeps_to_its_room(catalogue):
     shared = [np.shares_memory(again[i]["media"], m) for i, m in enumerate(media)]
     assert shared == [True, True, False]
     np.testing.assert_array_equal(source[2]["media"], media[2])
+
+
+def weighed(weights) -> ArraySource:
+    weights = np.asarray(weights, float)
+    return ArraySource(numbers(len(weights)).columns, weights / weights.mean())
+
+
+def test_equal_weights_are_the_stream_without():
+    def start(source):
+        return take(loader([(source, 8, 2.0), (numbers(10), 4, 1.0)], seed=3, augment=_jitter), 12)
+
+    assert same(start(weighed(np.full(37, 0.1))), start(numbers(37)))
+    # drawn by weights that differ by less than any draw can tell, it is that stream too
+    nearly = np.ones(37)
+    nearly[0] += 1e-12
+    assert same(start(weighed(nearly)), start(numbers(37)))
+
+
+def test_every_epoch_shows_an_example_its_weight_rounded_down_or_up_times():
+    weights = np.random.default_rng(0).pareto(1.5, 200) + 0.05
+    source = weighed(weights)
+    batches = take(loader([(source, 20, 1.0)], seed=1), 10 * 64)
+    epochs = np.concatenate([b["id"] for b in batches]).reshape(64, 200)
+    counts = np.stack([np.bincount(epoch, minlength=200) for epoch in epochs])
+    assert (counts >= np.floor(source.weights - 1e-9)).all()
+    assert (counts <= np.ceil(source.weights + 1e-9)).all()
+    # golden offsets: by far less than the 8 * sqrt(p (1 - p)) that independent ones would give over 64 epochs
+    assert np.abs(counts.sum(0) - 64 * source.weights).max() < 4
+    assert not np.array_equal(epochs[0], epochs[1])
+    other = take(loader([(source, 20, 1.0)], seed=2), 10)
+    assert not same(batches[:10], other)
+
+
+def test_what_weighs_nothing_is_never_drawn():
+    weights = np.ones(30)
+    weights[:10] = 0
+    drawn = np.concatenate([b["id"] for b in take(loader([(weighed(weights), 10, 1.0)], seed=0), 30)])
+    assert drawn.min() == 10
+    assert set(np.bincount(drawn)[10:]) == {15}
+
+
+@pytest.mark.parametrize("position", [0, 3, 11])
+def test_a_weighed_stream_resumes_and_is_shared_by_hosts(position):
+    weights = np.random.default_rng(2).uniform(0.1, 4, 37)
+
+    def start(**share):
+        sources = [(weighed(weights), 8, 3.0), (numbers(10), 4, 1.0)]
+        return loader(sources, seed=5, augment=_jitter, **share)
+
+    straight = start()
+    take(straight, position)
+    resumed, parts = start(threads=0, ahead=0), [start(host=h, hosts=2) for h in range(2)]
+    resumed.set_state(straight.get_state())
+    for part in parts:
+        take(part, position)
+    for batch, again in zip(take(straight, 10), take(resumed, 10), strict=True):
+        assert same([batch], [again])
+        shares = [next(part) for part in parts]
+        for name, values in batch.items():
+            for h in range(2):
+                np.testing.assert_array_equal(shares[h][name], values[h::2])
+
+
+def test_weights_that_cannot_be_drawn_by_are_refused():
+    for weights in ([1, -1, 3], [1, np.nan, 1], [1, np.inf, 1]):
+        with pytest.raises(UserError, match="a finite weight for each example"):
+            loader([(ArraySource(numbers(3).columns, np.array(weights)), 1, 1.0)], seed=0)
+    with pytest.raises(ValueError, match="differ in length"):
+        ArraySource({"a": [1]}, np.ones(2))
+
+
+class _Told:
+    """A catalogue of which only the rows are asked."""
+
+    path = "told"
+
+    def __init__(self, weights):
+        self.weights = weights
+
+    def clips(self, split):
+        kinds = [{"kind": "video", "t": 4 + k, "id": f"{k:032x}", "caption": None} for k in range(len(self.weights))]
+        rows = [kind if w is None else kind | {"weight": w} for kind, w in zip(kinds, self.weights, strict=True)]
+        return type("Table", (), {"to_pylist": lambda self: rows})()
+
+
+def test_an_example_weighs_what_its_clip_does():
+    assert ClipSource(_Told([None, None]), frames=4).weights.tolist() == [1, 1]
+    np.testing.assert_allclose(ClipSource(_Told([1.0, 3.0]), frames=4).weights, [0.5, 1.5])
+    windows = ClipSource(_Told([1.0, 3.0]), frames=4, hop=1)  # one window, and two
+    np.testing.assert_allclose(windows.weights, np.array([1, 3, 3]) * 3 / 7)

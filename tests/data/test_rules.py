@@ -6,7 +6,7 @@ from PIL import Image
 
 from diorama.core.errors import UserError
 from diorama.data import Catalogue, Curation, Drop, Percentile, Where, curate, judge
-from diorama.data.curation import examine
+from diorama.data.curation import Examination
 from diorama.data.rehearse import CELL, rehearse
 from diorama.media import read, write_mp4, write_png
 from tests.data.make import media_folder
@@ -142,8 +142,9 @@ def test_people_overrule_rules(greys, tmp_path):
 
 def test_examine_writes_no_verdict(greys, tmp_path):
     out = tmp_path / "c"
-    decision, _, new = examine([greys], out, dark(50))
-    assert new == 7
+    look = Examination([greys], out, dark(50))
+    decision = look.decide()
+    assert look.new == 7
     assert [(cut.rule, cut.clips, cut.threshold) for cut in decision.cuts] == [("dark", 2, 50.0)]
     assert not (out / "decisions").exists()
     assert not (out / "catalogue.json").exists()

@@ -1,5 +1,6 @@
 """Stages simple enough to know their values, for the tests of curation; decoding workers import them."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,3 +75,33 @@ class Relative:
             return {"excess": excess, "count": count, "vector": vectors}
 
         return batch
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Cuts a video where its mean first reaches `level`."""
+
+    level: int = 100
+    name: ClassVar[str] = "halves"
+    version: ClassVar[int] = 1
+    columns: ClassVar[dict[str, Any]] = {"starts": list[int], "ends": list[int], "seconds": list[float]}
+
+    def __call__(self, media: Media) -> dict[str, Any]:
+        if media.times is None:
+            return dict.fromkeys(self.columns)
+        t = len(media.frames)
+        above = np.flatnonzero(media.frames.mean((1, 2, 3)) >= self.level)
+        starts = [0, int(above[0])] if len(above) else [0]
+        return {"starts": starts, "ends": [*starts[1:], t], "seconds": [float(media.times[s]) for s in starts]}
+
+
+@dataclass(frozen=True)
+class Fatal:
+    """Ends its process, as a library in C may."""
+
+    name: ClassVar[str] = "fatal"
+    version: ClassVar[int] = 1
+    columns: ClassVar[dict[str, Any]] = {"size": int}
+
+    def __call__(self, media: Media) -> dict[str, Any]:
+        os._exit(1)

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from diorama.media import BadMedia, Limits, probe, read, write_mp4
+from diorama.media import BadMedia, Limits, Part, probe, read, write_mp4
 
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(0, 256, (12, 32, 48, 3), np.uint8)
@@ -166,3 +166,33 @@ def test_sound_alone_is_not_a_picture(tmp_path):
         target.mux(stream.encode(None))
     with pytest.raises(BadMedia, match="sound only"):
         read(path)
+
+
+@pytest.mark.parametrize("times", [range(30), [0, 1, 2, 5, 6, 9, 10, 11, 13, 14, 20, 21, 22, 23, 30, 31, 32, 40]])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_any_part_is_exactly_those_frames(tmp_path, suffix, times):
+    path = tmp_path / f"clip.{suffix}"
+    with av.open(str(path), "w") as target:
+        stream = target.add_stream("libx264", rate=25, options={"bf": "3", "g": "7", "preset": "medium"})
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 25)
+        for k, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(FRAMES[k % 12])
+            frame.pts, frame.time_base = time, Fraction(1, 25)
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+    whole = read(path)
+    assert len(whole.frames) == len(times)
+    np.testing.assert_allclose(whole.times, np.array(times) / 25, atol=2e-3)
+    for start in range(len(times)):
+        part = read(Part(path, whole.times[start], 4))
+        np.testing.assert_array_equal(part.frames, whole.frames[start : start + 4])
+        np.testing.assert_array_equal(part.times, whole.times[start : start + 4])
+
+
+def test_a_video_that_would_not_fit_is_shrunk(clip):
+    media = read(clip, fit=12 * 16 * 24 * 3)
+    assert media.frames.shape == (12, 16, 24, 3)
+    assert media.info["size"] == (32, 48)
+    np.testing.assert_array_equal(read(clip, fit=12 * 32 * 48 * 3).frames, FRAMES)
+    assert read(clip, limits=Limits(total_bytes=12 * 16 * 24 * 3), fit=12 * 16 * 24 * 3).frames.shape[1] == 16

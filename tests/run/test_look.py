@@ -119,7 +119,7 @@ LABELS = replace(
 
 @pytest.mark.parametrize("run", [PIXELS, pytest.param(LABELS, marks=pytest.mark.slow)], ids=lambda run: run.name)
 def test_images_without_codec_or_text(run, catalogue, tmp_path):
-    from diorama.serve import write_report
+    from diorama.serve.report import write_report
 
     folder = Folder.claim(tmp_path / run.name, run, catalogue)
     model = jax.jit(lambda key: run.denoiser.denoiser.init(key, 3))(jax.random.key(1))

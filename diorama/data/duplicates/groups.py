@@ -44,6 +44,15 @@ class Duplicate:
 
 
 @dataclass(frozen=True)
+class Found:
+    """The near-duplicates; all pairs of ids that were verified; the comparisons left out (`hamming.join`)."""
+
+    duplicates: list[Duplicate]
+    pairs: list[tuple[str, str]]
+    skipped: int
+
+
+@dataclass(frozen=True)
 class _Clips:
     """All frames one after another; the clips in the order of their rank, the best first."""
 
@@ -93,8 +102,8 @@ def near_duplicates(
     *,
     mirrored: bool = True,
     distance: int = DISTANCE,
-) -> tuple[list[Duplicate], int]:
-    """The near-duplicates among clips, each with its representative; and the comparisons left out (`hamming.join`).
+) -> Found:
+    """The near-duplicates among clips, each with its representative.
 
     hashes (n, 12) uint64 and thumbnails (n, 64, 64) uint8 of each clip, as `hashes.signature` gives them. rank
     (clips, k): what makes a clip the better one to keep, higher is better, the first column decides first; then the
@@ -105,7 +114,7 @@ def near_duplicates(
     if not len(ids) == len(hashes) == len(thumbnails) == len(rank) or len(set(ids)) < len(ids):
         raise ValueError("near_duplicates needs distinct ids, and hashes, thumbnails and a rank for each")
     if not len(ids):
-        return [], 0
+        return Found([], [], 0)
     order = sorted(range(len(ids)), key=lambda k: (*(-x for x in np.atleast_1d(rank[k])), ids[k]))
     clips = _Clips(
         np.concatenate([hashes[k] for k in order]),
@@ -119,7 +128,8 @@ def near_duplicates(
         Duplicate(ids[order[j]], ids[order[i]], edge.distance, edge.score, edge.share)
         for (i, j), edge in _stars(edges).items()
     ]
-    return sorted(duplicates, key=lambda duplicate: duplicate.id), skipped
+    pairs = sorted((ids[order[i]], ids[order[j]]) for i, j in edges)
+    return Found(sorted(duplicates, key=lambda duplicate: duplicate.id), pairs, skipped)
 
 
 def _candidates(clips: _Clips, mirrored: bool, distance: int) -> tuple[_Frames, int]:

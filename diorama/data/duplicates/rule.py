@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from diorama.data.duplicates.groups import DISTANCE, SCORE, near_duplicates
-from diorama.data.rules import VERDICT
+from diorama.data.rules import ALIKE, VERDICT
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class NearDuplicates:
         ).fetchall()
         places = {row[0]: row[1] for row in rows}
         chosen = {row[0] for row in rows if row[2]}
-        found, skipped = near_duplicates(
+        found = near_duplicates(
             list(places),
             [np.frombuffer(row[3], np.uint64).reshape(-1, 12) for row in rows],
             [np.frombuffer(row[4], np.uint8).reshape(-1, 64, 64) for row in rows],
@@ -47,10 +47,14 @@ class NearDuplicates:
             mirrored=self.mirrored,
             distance=self.distance,
         )
-        if skipped:
-            print(f"diorama: {self.name}: {skipped:,} comparisons among very many like clips were left out",
+        if found.skipped:
+            print(f"diorama: {self.name}: {found.skipped:,} comparisons among very many like clips were left out",
                   file=sys.stderr, flush=True)  # fmt: skip
-        cut = [d for d in found if d.id not in chosen]
+        pairs = pa.table({"id": [a for a, _ in found.pairs], "other": [b for _, b in found.pairs]}, ALIKE)
+        con.register("near_pairs", pairs)
+        con.execute("insert into alike select id, other from near_pairs")
+        con.unregister("near_pairs")
+        cut = [d for d in found.duplicates if d.id not in chosen]
         return pa.Table.from_pylist(
             [{"id": d.id, "partner": places[d.representative], "metric": "signature.score", "value": d.score,
               "threshold": SCORE} for d in cut], VERDICT)  # fmt: skip

@@ -4,6 +4,7 @@
 bytes of one by its location alone.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -101,6 +102,29 @@ def listing(root: Path, skip: Path | None = None) -> Iterator[Item]:
             yield Item(f"{path}#{number:08d}", str(root), _stamp(path, spoken), spoken)
 
 
+def state(root: Path, skip: Path | None = None) -> str | None:
+    """What decides `listing(root, skip)`, as far as names, sizes and times tell; None where they do not tell all."""
+    root = Path(os.path.abspath(root))
+    if not root.is_dir():
+        told = root.exists() and root.suffix not in SIDECARS  # a list names files that lie anywhere
+        return hash_bytes(f"{root.stat().st_size} {changed(root)}".encode()) if told else None
+    digest = hashlib.blake2b(digest_size=16)
+    folders = [str(root)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name.startswith(".") or entry.path == str(skip):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                    digest.update(f"{entry.path}\n".encode(errors="surrogateescape"))
+                else:
+                    file = entry.stat(follow_symlinks=os.path.exists(entry.path))
+                    text = f"{entry.path} {file.st_size} {file.st_mtime_ns}\n"
+                    digest.update(text.encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
 def _files(root: Path, skip: Path | None) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The files of a source, with what is said about them: a folder's, those that a list names, or itself."""
     if root.is_dir() and not is_container(root):
@@ -109,15 +133,40 @@ def _files(root: Path, skip: Path | None) -> Iterator[tuple[Path, dict[str, Any]
         for number, row in enumerate(rows, 1):
             row = dict(row)
             yield root.parent / row.pop(naming(row)), said(row, f"{root} row {number}")
+    elif root.suffix in (*SIDECARS, ".parquet") and root.is_file() and _addresses(root):
+        raise UserError(
+            f"{root} is a list of web addresses, which curation does not fetch: run 'diorama fetch {root} --out FOLDER "
+            "--contact YOU', then curate FOLDER"
+        )
     else:
         yield root, {}
+
+
+def _addresses(path: Path) -> bool:
+    from diorama.data.sources.web import names_addresses  # here, because decoding workers import this module
+
+    return names_addresses(path)
+
+
+def file_of(location: str) -> str:
+    """The file, or place in a container, that a clip is cut from: `FILE@20-45`, frames 20 to 44, is of FILE."""
+    whole, mark, frames = location.rpartition("@")
+    first, dash, end = frames.partition("-")
+    return whole if mark and dash and first.isdigit() and end.isdigit() and not os.path.exists(location) else location
+
+
+def is_there(location: str) -> bool:
+    """Whether the file that holds a clip exists."""
+    location = file_of(location)
+    return os.path.exists(location) or os.path.exists(location.rpartition("#")[0])
 
 
 def fetch(location: str) -> Path | bytes:
     """The encoded media at an `Item.location`: a file's path, or the bytes held by a container.
 
-    Raises `BadMedia` when it is gone or cannot be read.
+    Of a clip cut from a longer file, that file. Raises `BadMedia` when it is gone or cannot be read.
     """
+    location = file_of(location)
     path, mark, row = location.rpartition("#")
     if mark and row.isdigit() and is_container(Path(path)):
         if not os.path.exists(path):

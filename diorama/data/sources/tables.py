@@ -29,7 +29,8 @@ def is_table(path: Path) -> bool:
 def table(path: Path) -> "Table":
     """The table at `path`. Raises `BadMedia` when it is damaged or holds no media."""
     kinds: dict[str, Callable[[Path], _Stored]] = {".parquet": _Parquet, ".arrow": _Arrow, ".lance": _Lance}
-    stored = kinds[path.suffix](path)
+    catalogue = path.suffix == ".lance" and (path.parent / "catalogue.json").exists()
+    stored = _Catalogue(path) if catalogue else kinds[path.suffix](path)
     column = next((n for n in MEDIA if n in stored.schema.names and _holds_media(stored.schema.field(n).type)), None)
     if column is None:
         raise BadMedia("a table without a column of media")
@@ -62,9 +63,7 @@ class Table:
         value = self.stored.value(row, self.column)
         if isinstance(value, dict):
             value = value.get("bytes") or (self.path.parent / value["path"] if value.get("path") else None)
-        if not value and "path" in self.stored.schema.names:  # a large clip of a catalogue, which lies elsewhere
-            value = Path(self.stored.value(row, "path") or "")
-        if not value or value == Path():
+        if not value:
             raise BadMedia("the row holds no media")
         return value
 
@@ -135,9 +134,7 @@ class _Lance:
     def __init__(self, path: Path) -> None:
         import lance  # here, because it is slow to import and few sources need it
 
-        head = path.parent / "catalogue.json"  # of a catalogue, the version that is finished
-        version = json.loads(head.read_text()).get("version") if head.exists() else None
-        self._dataset = lance.dataset(path, version=version)
+        self._dataset = lance.dataset(path)
         self.schema, self.count = self._dataset.schema, self._dataset.count_rows()
 
     def read(self, columns: list[str]) -> pa.Table:
@@ -145,3 +142,25 @@ class _Lance:
 
     def value(self, row: int, column: str) -> Any:
         return self._dataset.take([row], columns=[column])[column][0].as_py()
+
+
+class _Catalogue:
+    """The clips of another catalogue, at the version that is finished; their media lie in a dataset beside."""
+
+    def __init__(self, path: Path) -> None:
+        import lance
+
+        head = json.loads((path.parent / "catalogue.json").read_text())
+        self._clips = lance.dataset(path, version=head["version"])
+        self._media = lance.dataset(path.parent / "media.lance")
+        self.schema, self.count = self._clips.schema.append(self._media.schema.field("media")), self._clips.count_rows()
+
+    def read(self, columns: list[str]) -> pa.Table:
+        return self._clips.to_table(columns=columns)
+
+    def value(self, row: int, column: str) -> Any:
+        clip = self._clips.take([row], columns=["address", "start"]).to_pylist()[0]
+        if clip["start"] is not None:
+            raise BadMedia("cut out of a longer file by another catalogue: curate that file")
+        stored = self._media.take([clip["address"]], columns=["media", "path"])
+        return stored["media"][0].as_py() or {"path": stored["path"][0].as_py()}

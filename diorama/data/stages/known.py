@@ -43,19 +43,21 @@ class Signature:
 class Shots:
     """The shots of a video, none longer than `longest` seconds: frames [starts, ends), and what ends each.
 
-    count: those before long ones are split. All null for a still.
+    seconds: when each starts. count: those before long ones are split. All null for a still. A `Curation` that is
+    `cut` by this stage makes a clip of each.
     """
 
     longest: float = 10.0
     name: ClassVar[str] = "shots"
-    version: ClassVar[int] = 1
-    columns: ClassVar[dict[str, Any]] = {"count": int, "starts": list[int], "ends": list[int], "after": list[str]}
+    version: ClassVar[int] = 2
+    columns: ClassVar[dict[str, Any]] = {
+        "count": int, "starts": list[int], "ends": list[int], "seconds": list[float], "after": list[str]}  # fmt: skip
 
     def __call__(self, media: Media) -> dict[str, Any]:
         """As `Stage`."""
-        if media.rate is None:
+        if media.rate is None or media.times is None:
             return dict.fromkeys(self.columns)
         whole = shots(media.frames, media.rate)
         parts = split_long(whole, media.rate, self.longest)
         return {"count": len(whole), "starts": [s.start for s in parts], "ends": [s.end for s in parts],
-                "after": [s.after for s in parts]}  # fmt: skip
+                "seconds": [float(media.times[s.start]) for s in parts], "after": [s.after for s in parts]}  # fmt: skip

@@ -34,10 +34,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Look:
-    """Note what a clip is, and what `stages` measure of it; `claim` says whether it may be a strip."""
+    """Note what a clip is, and what `stages` measure of it; `claim` says whether it may be a strip.
+
+    cut: the stage that says where a file is cut, measured first. The others do not look at a file that is.
+    """
 
     stages: tuple[Stage, ...] = ()
     claim: Claim = field(default_factory=Claim)
+    cut: Stage | None = None
 
     def __call__(self, media: Media) -> Seen:
         """Raises `BadMedia` for a strip that does not divide."""
@@ -49,8 +53,16 @@ class Look:
         if width:
             media, pixels = replace(media, frames=cut(media.frames, width)), f"{pixels} {width}"
         t, h, w, _ = media.frames.shape
-        rows = {stage.name: _measured(stage, media) for stage in self.stages}
+        rows = {self.cut.name: _measured(self.cut, media)} if self.cut else {}
+        if not self.cut or not is_cut(rows[self.cut.name], t):
+            rows |= {stage.name: _measured(stage, media) for stage in self.stages if stage != self.cut}
+        h, w = media.info.get("size", (h, w))  # of a video that was shrunk to fit into memory
         return Seen(t, h, w, pixels, media.rate, media.sound is not None, media.info.get("format"), width, rows)
+
+
+def is_cut(row: Mapping[str, Any], t: int) -> bool:
+    """Whether a file of `t` frames is more, or less, than one clip, by what its cutting stage found."""
+    return bool(row.get("starts")) and (row["starts"], row["ends"]) != ([0], [t])
 
 
 def _measured(stage: Stage, media: Media) -> Mapping[str, Any]:

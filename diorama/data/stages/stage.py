@@ -35,13 +35,17 @@ class Stage(Protocol):
 class Derived(Protocol):
     """A pure function from tables of what is known of clips to columns; a frozen dataclass, as `Stage` otherwise.
 
-    reads: what it asks for: "stage.column" of another stage, or a word of the clip such as "caption", "t" or "w". A
-    clip whose words changed is looked at again. weights: files whose content decides its values (a model on disk).
+    name: may be a field, so that two of one kind stand side by side (two captioning models, say). Fields that change no
+    value (how many requests at once) are declared `field(compare=False)`: they make no new observations. reads: what it
+    asks for: "stage.column" of another stage, or a word of the clip such as "caption", "t" or "w". A clip whose words
+    changed is looked at again. weights: files whose content decides its values (a model on disk).
     """
 
-    name: ClassVar[str]
     version: ClassVar[int]
     columns: ClassVar[Mapping[str, Any]]
+
+    @property
+    def name(self) -> str: ...
 
     @property
     def reads(self) -> tuple[str, ...]: ...

@@ -10,6 +10,7 @@ from benchmarks.planted.copies import CHANGES, KINDS, decode, encode, plant
 from benchmarks.planted.originals import synthetic
 from diorama.data.duplicates import Duplicate, near_duplicates
 from diorama.data.duplicates.alignment import box_map, lay
+from diorama.data.duplicates.groups import Found
 from diorama.data.stages.hashes import signature
 from diorama.media import Media
 
@@ -25,9 +26,9 @@ def find(signatures: Sequence[Signature], rank: np.ndarray | None = None, mirror
     ids = [f"{k:03d}" for k in range(len(signatures))]
     rank = np.zeros((len(ids), 1)) if rank is None else rank
     hashes, thumbnails = [x[0] for x in signatures], [x[1] for x in signatures]
-    found, skipped = near_duplicates(ids, hashes, thumbnails, rank, mirrored=mirrored)
-    assert skipped == 0
-    return found
+    found = near_duplicates(ids, hashes, thumbnails, rank, mirrored=mirrored)
+    assert found.skipped == 0
+    return found.duplicates
 
 
 def pairs(found: Sequence[Duplicate]) -> set[tuple[int, int]]:
@@ -57,10 +58,11 @@ def test_order_of_rows_does_not_change_groups(planted: list[Signature]) -> None:
     order = np.random.default_rng(0).permutation(len(planted))
     ids = [f"{k:03d}" for k in range(len(planted))]
     rank = np.array([len(planted[k][1]) for k in range(len(planted))])[:, None]
-    shuffled, _ = near_duplicates(
+    shuffled = near_duplicates(
         [ids[k] for k in order], [planted[k][0] for k in order], [planted[k][1] for k in order], rank[order]
     )
-    assert pairs(shuffled) == pairs(find(planted))
+    assert pairs(shuffled.duplicates) == pairs(find(planted))
+    assert {(d.representative, d.id) for d in shuffled.duplicates} <= set(shuffled.pairs)
 
 
 def test_mirrored_copies_only_where_asked() -> None:
@@ -114,7 +116,7 @@ def test_flat_tiny_and_no_pictures() -> None:
     odd = [np.full((*shape, 3), shade, np.uint8) for shape in [(1, 1), (1, 90), (64, 64)] for shade in (0, 128, 255)]
     noise = np.random.default_rng(0).integers(0, 256, (1, 1, 3), dtype=np.uint8)
     assert find([still(picture) for picture in [*odd, noise]]) == []
-    assert near_duplicates([], [], [], np.zeros((0, 1))) == ([], 0)
+    assert near_duplicates([], [], [], np.zeros((0, 1))) == Found([], [], 0)
     with pytest.raises(ValueError, match="distinct"):
         near_duplicates(["a", "a"], [], [], np.zeros((2, 1)))
 

@@ -86,7 +86,7 @@ def test_videos(tmp_path):
     write_mp4(folder / "joined.mp4", np.concatenate([first, second]), 25.0, lossless=True)
     curate([folder], tmp_path / "c", recipes.policy("curate_videos", []))
     assert {name: reason for name, (reason, _) in left_out(tmp_path / "c").items()} == {
-        "static.mp4": "static", "joined.mp4": "joined shots",
+        "static.mp4": "static", "joined.mp4": "cut into clips", "moving.mp4": "near-duplicate",
     }  # fmt: skip
     rows = Catalogue(tmp_path / "c").ask(
         "select starts, ends from shots join observations using (id) where location like '%joined.mp4'"

@@ -1,0 +1,158 @@
+"""The third step of curation: the clips kept become a Lance dataset, beside one that holds their media.
+
+media.lance   every clip that was ever kept: its bytes, or the file that holds it. Only appended to, so that what is
+              left out and comes back later need not be read again.
+clips.lance   the clips kept and what is said of them, with the row of each in media.lance as `address`; a version each
+              time that changes.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import lance
+import pyarrow as pa
+
+from diorama.core.errors import UserError
+from diorama.core.files import write_text
+from diorama.core.progress import progress
+from diorama.data.ledger import CLIP, MANIFEST, MEDIA, quote
+from diorama.data.observe import identity
+from diorama.data.sources import fetch
+from diorama.media import BadMedia
+
+STORE = 4096  # clips a Lance fragment, at most
+STORE_BYTES = 128 << 20
+MEDIA_FOLDER, CLIPS_FOLDER, HEAD = "media.lance", "clips.lance", "catalogue.json"
+HEAD_KEY = b"diorama"  # where a version of clips.lance holds what catalogue.json said of it
+
+# What a clip was stored from. Bytes are the same wherever they lie; a reference is to one state of one file, because a
+# clip that lies elsewhere now, or a table that names another file, would else stay a dead reference for ever.
+_PLACE = "case when bytes > {inline_bytes:d} or asset is not null then md5(location || ' ' || stamp) else '' end"
+_NEW = """
+select * from (select *, {place} as place from kept)
+where (id, place) not in (select (id, place) from stored) order by id
+"""
+_CLIPS = """
+create table clip_rows as select {columns} from (select *, {place} as place from kept)
+join (select id, place, max(address) as address from stored group by all) using (id, place) order by id
+"""
+_HASH = "select md5(string_agg(md5(to_json({{{columns}}})::varchar), '' order by id)) from {table}"
+
+
+def store(con: duckdb.DuckDBPyConnection, out: Path, inline_bytes: int, head: dict[str, Any]) -> None:
+    """Bring the catalogue at `out` to hold exactly the clips of the table `kept`; `head` says what else describes it.
+
+    Files of at most `inline_bytes` are kept inside. Raises `UserError` where a file that is needed is away.
+    """
+    place = _PLACE.format(inline_bytes=inline_bytes)
+    _register(con, out / MEDIA_FOLDER)
+    new = con.sql(_NEW.format(place=place)).to_arrow_table().to_pylist()
+    if new:
+        with progress(len(new), "storing", "clips") as bar:
+            for part in _parts(new, inline_bytes, out / MEDIA_FOLDER):
+                _write(part, out / MEDIA_FOLDER, "append")
+                bar.advance(len(part))
+        _register(con, out / MEDIA_FOLDER)
+    columns = ", ".join(f'"{name}"' for name in CLIP.names)
+    con.execute(_CLIPS.format(columns=columns, place=place))
+    before = json.loads((out / HEAD).read_text()) if (out / HEAD).exists() else {}
+    rows = _hash(con, CLIP.names)
+    version = before.get("version") if before.get("rows") == rows and (out / CLIPS_FOLDER).exists() else None
+    [(count,)] = con.execute("select count(*) from clip_rows").fetchall()
+    head = {"format": 2, "clips": count, "hash": _hash(con, MANIFEST), "rows": rows, **head}
+    if version is None:
+        table = con.sql("select * from clip_rows").to_arrow_table().cast(CLIP)
+        described = table.replace_schema_metadata({HEAD_KEY: json.dumps(head)})  # of a release, when it is old
+        version = _write(described, out / CLIPS_FOLDER, "overwrite")
+    head |= {"version": version}
+    if head != before:
+        write_text(out / HEAD, json.dumps(head, indent=1) + "\n")
+
+
+def add_vectors(con: duckdb.DuckDBPyConnection, out: Path, stage: str, column: str, fingerprint: str) -> None:
+    """Bring vectors (n, d) float32 that a stage derived into media.lance, as a column `STAGE_COLUMN_FINGERPRINT`.
+
+    A column is written beside the others, and no media anew. Rows without a vector are null.
+    """
+    dataset, name = lance.dataset(out / MEDIA_FOLDER), f"{stage}_{column}_{fingerprint}"
+    held = dataset.to_table(columns=["id"]).append_column("row", pa.array(range(dataset.count_rows()), pa.int64()))
+    con.register("held", held)
+    asked = f"select {stage}.{column} as vector from held left join {stage} using (id) order by row"
+    vectors = con.sql(asked).to_arrow_table()["vector"].combine_chunks()
+    con.unregister("held")
+    [(width,)] = con.execute(f"select max(len({column})) from {stage}").fetchall()
+    if width is None:
+        return
+    if name in dataset.schema.names:
+        if dataset.count_rows(f"{name} is null") == vectors.null_count:
+            return
+        dataset.drop_columns([name])  # clips were added since
+    table = pa.table({name: vectors.cast(pa.list_(pa.float32())).cast(pa.list_(pa.float32(), width))})
+    dataset.add_columns(table.to_reader())
+
+
+def _hash(con: duckdb.DuckDBPyConnection, names: list[str]) -> str:
+    """The hash of these columns of all clips."""
+    columns = ", ".join(f"'{name}': \"{name}\"" for name in names)
+    [(value,)] = con.execute(_HASH.format(columns=columns, table="clip_rows")).fetchall()
+    return value
+
+
+def _register(con: duckdb.DuckDBPyConnection, uri: Path) -> None:
+    """Table `stored`: id, place and row of everything in media.lance."""
+    held = lance.dataset(uri).to_table(columns=["id", "place"]) if uri.exists() else MEDIA.empty_table()
+    held = held.select(["id", "place"]).append_column("address", pa.array(range(len(held)), pa.int64()))
+    con.register("held", held)
+    con.execute("create or replace table stored as select * from held")
+    con.unregister("held")
+
+
+def _write(table: pa.Table, uri: Path, mode: str) -> int:
+    mode = mode if uri.exists() else "create"
+    return lance.write_dataset(table, uri, schema=table.schema, mode=mode).version
+
+
+def _parts(clips: list[dict[str, Any]], inline_bytes: int, uri: Path) -> Iterator[pa.Table]:
+    """Tables of `MEDIA`, each one commit and at most one Lance fragment."""
+    part: list[dict[str, Any]] = []
+    size = 0
+    for clip in clips:
+        row = {"id": clip["id"], "place": clip["place"], **_media(clip, inline_bytes, uri)}
+        part.append(row)
+        size += len(row.get("media") or b"")
+        if len(part) == STORE or size >= STORE_BYTES:
+            yield pa.Table.from_pylist(part, MEDIA)
+            part, size = [], 0
+    if part:
+        yield pa.Table.from_pylist(part, MEDIA)
+
+
+def _media(clip: dict[str, Any], inline_bytes: int, uri: Path) -> dict[str, Any]:
+    """A clip's bytes, or the path of the file that holds it. Raises `UserError` where it is not what was looked at."""
+    data: Path | bytes | None
+    try:
+        data = fetch(clip["location"])
+    except BadMedia:
+        data = None
+    # a clip that was cut refers to its file, which it shares with others
+    large = isinstance(data, Path) and (clip["bytes"] > inline_bytes or clip["asset"] is not None)
+    if isinstance(data, Path) and not large:
+        data = data.read_bytes()
+    if data is None or (not large and identity(data, clip["frame_width"]) != (clip["asset"] or clip["id"])):
+        data = _stored(uri, clip["id"])
+    if data is None:
+        raise UserError(
+            f"{clip['location']} is away or changed since it was looked at: bring it back, or curate its folder again"
+        )
+    return {"path": str(data)} if large else {"media": data}
+
+
+def _stored(uri: Path, identifier: str) -> bytes | None:
+    """A clip's bytes as they were stored from another place: one that was left out may come back without its source."""
+    if not uri.exists():
+        return None
+    held = lance.dataset(uri).to_table(["media"], filter=f"id = {quote(identifier)} and media is not null", limit=1)
+    return held["media"][0].as_py() if len(held) else None

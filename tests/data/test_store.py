@@ -1,0 +1,73 @@
+"""What lies in the catalogue's two Lance datasets: clips as they are kept now, and media that were ever kept."""
+
+import lance
+import numpy as np
+import pytest
+
+from diorama.core.errors import UserError
+from diorama.data import Catalogue, Curation, Drop, Where, curate
+from diorama.media import write_png
+from tests.data.toy import Bright, Relative
+
+LEVELS = (10, 40, 100, 200)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "greys"
+    path.mkdir()
+    for level in LEVELS:
+        write_png(path / f"grey{level}.png", np.full((8, 8, 3), level, np.uint8))
+    return path
+
+
+def darker_than(level: float, **options) -> Curation:
+    return Curation(stages=(Bright(),), rules=(Drop("bright", (Where("bright.mean", above=level),)),), **options)
+
+
+def stored(out) -> int:
+    return lance.dataset(out / "media.lance").count_rows()
+
+
+def test_a_threshold_copies_no_media(folder, tmp_path):
+    out = tmp_path / "c"
+    assert curate([folder], out, darker_than(50)).clips == 2
+    assert stored(out) == 2
+    assert curate([folder], out, darker_than(150)).clips == 3
+    assert stored(out) == 3
+    version = lance.dataset(out / "media.lance").version
+    assert curate([folder], out, darker_than(50)).clips == 2
+    assert (stored(out), lance.dataset(out / "media.lance").version) == (3, version)
+    media = Catalogue(out).media(Catalogue(out).clips().to_pylist())
+    assert {bytes(m) for m in media} == {(folder / f"grey{level}.png").read_bytes() for level in (10, 40)}
+
+
+def test_a_release_stays_as_it_was(folder, tmp_path):
+    out = tmp_path / "c"
+    first = curate([folder], out, darker_than(50))
+    Catalogue(out).tag("v1")
+    second = curate([folder], out, darker_than(150))
+    old, now = Catalogue(out, release="v1"), Catalogue(out)
+    assert (old.hash(), len(old.clips())) == (first.hash, 2)
+    assert (now.hash(), len(now.clips())) == (second.hash, 3)
+    assert len(old.media(old.clips().to_pylist())) == 2
+    with pytest.raises(UserError, match="'v1' is a release already"):
+        now.tag("v1")
+    with pytest.raises(UserError, match="no release 'v2': there are v1"):
+        Catalogue(out, release="v2")
+
+
+def test_vectors_are_columns_named_by_what_made_them(folder, tmp_path):
+    out, policy = tmp_path / "c", Curation(stages=(Bright(),), derived=(Relative(),))
+    curate([folder], out, policy)
+    write_png(folder / "new.png", np.full((8, 8, 3), 60, np.uint8))
+    curate([folder], out, policy)
+    table = lance.dataset(out / "media.lance").to_table()
+    [name] = [name for name in table.schema.names if name.startswith("relative_vector_")]
+    assert name.removeprefix("relative_vector_") == next((out / "observations" / "relative").iterdir()).name
+    measured = {row["id"]: row["vector"] for row in Catalogue(out).ask("select id, vector from relative").to_pylist()}
+    assert len(measured) == 5
+    assert {row["id"]: row[name] for row in table.to_pylist()} == measured
+    curate([folder], out, Curation(stages=(Bright(),), derived=(Relative(sample=2),)))
+    names = lance.dataset(out / "media.lance").schema.names
+    assert len([name for name in names if name.startswith("relative_vector_")]) == 2
