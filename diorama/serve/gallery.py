@@ -286,7 +286,8 @@ class Gallery:
                 return found
         except (BadMedia, OSError):
             pass
-        held = self.catalogue.dataset.to_table(columns=["media"], filter=f"id = '{item['id']}'", limit=1)
+        asked = f"id = '{item['id']}' and media is not null"
+        held = self.catalogue.stored.to_table(columns=["media"], filter=asked, limit=1)
         return held["media"][0].as_py() if len(held) else None
 
     def preview(self, n: int) -> bytes:

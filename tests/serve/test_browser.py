@@ -177,12 +177,7 @@ def test_a_sheet_narrows_the_grid_and_a_clip_opens(page):
 
 def test_a_threshold_counts_while_it_moves(page, catalogue):
     page.open("threshold")
-    pick = page.find("#edge-measure")
-    page.until(lambda: page.run("return arguments[0].length > 0", pick))
-    page.run("arguments[0].value = 'bright.mean'; arguments[0].onchange()", pick)
-    page.until(
-        lambda: page.run("return document.querySelector('#edge-below code')?.textContent.includes('bright.mean')")
-    )
+    page.until(lambda: "bright.mean" in page.text("#edge-below code"))
     page.run("const exact = document.querySelector('#edge-below input'); exact.value = 75; exact.onchange()")
     page.until(lambda: page.text("#edge-below .cut") == str(DARK + 1))
     assert page.text("#edge-below code") == 'Where("bright.mean", below=75)'

@@ -13,8 +13,7 @@ from diorama.evaluate import Score, to_json
 from diorama.run import Folder
 from diorama.run.evaluate import fingerprint, neighbours_path, samples_path
 from diorama.run.examples import clips
-from diorama.serve.report import write_report
-from diorama.serve.report import _duration, _figure, _grouped, _seconds, _shape
+from diorama.serve.report import _duration, _figure, _grouped, _seconds, _shape, write_report
 from tests.run.conftest import RUN, VIDEO
 
 VOID = {"meta", "img", "br", "path", "use", "rect"}

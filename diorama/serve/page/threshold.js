@@ -15,8 +15,11 @@ export async function show(about, wanted) {
   await start();
 }
 
+let latest = 0;
 async function start() {
-  seen = await json("histogram?" + new URLSearchParams({of: measure()}));
+  const mine = ++latest, found = await json("histogram?" + new URLSearchParams({of: measure()}));
+  if (mine !== latest) return;  // another measure was chosen meanwhile
+  seen = found;
   lines = {below: seen.low + 0.1 * (seen.high - seen.low), above: null};
   $("edge-about").textContent = `from ${number(seen.least)} to ${number(seen.most)}; green is kept today, red left out`;
   place();
