@@ -29,6 +29,9 @@ def curate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what each rule would leave out, draw the clips at its edge, stop.")
     ] = False,
+    runner: Annotated[
+        str, typer.Option(help="What looks at media: local, daft, or daft-ray (a Ray cluster at RAY_ADDRESS).")
+    ] = "local",
 ) -> None:
     """Bring raw media into a catalogue of clips, with a reason for everything left out.
 
@@ -49,8 +52,8 @@ def curate(
             f"note: {out} was curated by other rules, which {out / 'policies' / last}.txt says; these replace them"
         )
     if dry_run:
-        for line in rehearse(sources, out, policy):
+        for line in rehearse(sources, out, policy, runner=runner):
             say(line)
         return
-    say(f"{out}: {curate(sources, out, policy)}")
+    say(f"{out}: {curate(sources, out, policy, runner=runner)}")
     say(f"next: {command('train', 'latent_video', '--data', out)}")

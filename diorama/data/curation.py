@@ -25,6 +25,7 @@ from diorama.data.derive import derive
 from diorama.data.ledger import probe_folder
 from diorama.data.observe import GONE, Work, observe
 from diorama.data.rules import Curation
+from diorama.data.runners import Local, Runner, named
 from diorama.data.sources import Item, is_there, listing, state
 from diorama.data.stages.stage import Stage
 from diorama.data.store import add_vectors, store
@@ -39,6 +40,7 @@ def curate(
     policy: Curation = Curation(),  # noqa: B008 - frozen
     *,
     workers: int | None = None,
+    runner: str = "local",
 ) -> Summary:
     """Bring every clip of `sources` into the catalogue folder `out`; what is done already is not done again.
 
@@ -47,12 +49,13 @@ def curate(
     A source is a folder (walked; sidecars `*.jsonl`, `*.json`, `*.csv` and `NAME.txt` say things about its files), a
     Parquet file with a column of encoded media, an IDX or an NPZ file. `policy` says what is measured and what is left
     out. A clip without a split follows one given to its group; the others are divided by a hash of their group or id.
+    `runner` looks at media: "local" processes, "daft", or "daft-ray" (a Ray cluster), `workers` of them at once.
     Sources add up over calls; a file that has gone from its source is dropped. Raises `UserError` for a source that is
     missing or a malformed sidecar; a file that cannot be read is a decision with its reason, never an error.
     """
     out = Path(os.path.abspath(out))
     with sole_writer(out, "curating"):
-        look = Examination(sources, out, policy, workers)
+        look = Examination(sources, out, policy, workers, named(runner))
         if look.settled:
             return Catalogue(out).summary()
         decision = look.decide()
@@ -74,7 +77,14 @@ class Examination:
     that decides has changed either, the last decision stands (`settled`). new: items looked at. run: this one's number.
     """
 
-    def __init__(self, sources: Sequence[Path | str], out: Path, policy: Curation, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Path | str],
+        out: Path,
+        policy: Curation,
+        workers: int | None = None,
+        runner: Runner = Local(),  # noqa: B008 - frozen
+    ) -> None:
         self.out, self.policy = out, policy
         self.probe = probe_folder(out, policy.limits)
         self.new, self.run = 0, 0
@@ -95,14 +105,14 @@ class Examination:
             runs = "select run from observations union all select run from decisions"
             [(self.run,)] = con.execute(f"select coalesce(max(run), 0) + 1 from ({runs})").fetchall()
             if not same:
-                self.new = self._look(con, sources, workers or os.cpu_count() or 1)
+                self.new = self._look(con, sources, workers, runner)
             self._derive()
 
     def decide(self) -> Decision:
         """Verdicts on all that was observed; none is recorded."""
         return Decision(self.out, self.probe, self.policy)
 
-    def _look(self, con: Any, sources: Sequence[Path | str], workers: int) -> int:
+    def _look(self, con: Any, sources: Sequence[Path | str], workers: int | None, runner: Runner) -> int:
         """Look at items that are new; returns how many there were."""
         out, policy = self.out, self.policy
         items: dict[str, Item] = {}
@@ -120,9 +130,9 @@ class Examination:
         work = [*(Work(item, policy.stages, cut=policy.cut) for item in new), *(Work(item, ()) for item in gone)]
         if policy.cut:
             work += _unmeasured(con, "files", (policy.cut,), {item.location for item in [*new, *gone]})
-        observe(work, out, self.probe, self.run, policy.limits, workers)
+        observe(work, out, self.probe, self.run, policy.limits, workers, runner)
         again = _unmeasured(views(out, self.probe, policy), "latest", policy.stages, set())  # cut clips among them
-        observe(again, out, self.probe, self.run, policy.limits, workers)
+        observe(again, out, self.probe, self.run, policy.limits, workers, runner)
         return len(work) - len(gone) + len(again)
 
     def _derive(self) -> None:

@@ -178,8 +178,8 @@ def quote(text: Path | str) -> str:
 
 # The last word on each location. A later run's row replaces an earlier one's.
 LATEST = """
-create view {view} as select * exclude (nth) from
-(select *, row_number() over (partition by location order by run desc) as nth from {table}) where nth = 1
+create view {view} as select * from {table}
+where (location, run) in (select (location, max(run)) from {table} group by location)
 """
 
 

@@ -11,6 +11,7 @@ from diorama.core.files import sole_writer
 from diorama.data.curation import Examination
 from diorama.data.ledger import quote
 from diorama.data.rules import Curation
+from diorama.data.runners import named
 from diorama.data.sources import fetch
 from diorama.media import BadMedia, Reader, center_crop, contact_sheet, resize
 
@@ -18,7 +19,9 @@ SHOWN = 12  # clips on each side of a threshold
 CELL = 128  # pixels a side
 
 
-def rehearse(sources: Sequence[Path | str], out: Path | str, policy: Curation) -> Iterator[str]:
+def rehearse(
+    sources: Sequence[Path | str], out: Path | str, policy: Curation, *, runner: str = "local"
+) -> Iterator[str]:
     """A line for every rule; `OUT/dry-run/<rule>.png` shows, above, the clips it would just leave out and, below, those
     it would just keep, with the rule's measure.
 
@@ -27,7 +30,7 @@ def rehearse(sources: Sequence[Path | str], out: Path | str, policy: Curation) -
     """
     out = Path(os.path.abspath(out))
     with sole_writer(out, "curating"):
-        decision = Examination(sources, out, policy).decide()
+        decision = Examination(sources, out, policy, runner=named(runner)).decide()
     con = decision.con
     [(sound, left)] = con.sql("select (select count(*) from sound), (select count(*) from left_over)").fetchall()
     yield f"{sound:,} sound clips, of which {left:,} would be kept"

@@ -3,7 +3,6 @@
 Daft lets a process choose once how it runs, and this one may be killed.
 """
 
-import functools
 import os
 import signal
 import sys
@@ -11,8 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from diorama.data import curate, curation, observe
-from diorama.data.runners import named
+from diorama.data import curate, observe
 from tests.data.runners.toy import POLICY
 
 
@@ -42,11 +40,10 @@ def kill_one(word: str, started: Path) -> None:
 if __name__ == "__main__":
     name, source, out, *victim = sys.argv[1:]
     observe.SHARD = observe.LEAST = 2
-    curation.observe = functools.partial(observe.observe, runner=named(name))
     if name == "daft-ray":
         import ray
 
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     if victim:
         threading.Thread(target=kill_one, args=(victim[0], Path(out) / "observations"), daemon=True).start()
-    print("hash", curate([source], out, POLICY, workers=2).hash, flush=True)
+    print("hash", curate([source], out, POLICY, workers=2, runner=name).hash, flush=True)

@@ -128,7 +128,12 @@ def test_stopped_it_leaves_no_process_and_no_half_file(runner, number, folder, l
     for path in out.rglob("observations/**/*.parquet"):
         if not any(part.startswith(".") for part in path.relative_to(out).parts):
             pq.read_table(path)
-    assert curate([folder], out, POLICY).hash == local[0]
+    again = curate([folder], out, POLICY)
+    rows = seen(out)
+    assert {stage.name: rows[stage.name] for stage in POLICY.looking} == {
+        stage.name: local[1][stage.name] for stage in POLICY.looking
+    }
+    assert again.hash == local[0]
 
 
 def test_one_process_runs_daft_in_one_way(monkeypatch):
