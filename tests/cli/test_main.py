@@ -100,7 +100,7 @@ def test_your_own_recipes_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*args: object) -> None:
+    def broken(*args: object, **options: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("diorama.data.curate", broken, raising=False)
@@ -109,7 +109,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupted(*args: object) -> None:
+    def interrupted(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("diorama.data.curate", interrupted, raising=False)
