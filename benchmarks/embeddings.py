@@ -108,9 +108,11 @@ def compare(path: Path, clips: int, seed: int) -> dict[str, Any]:
     report: dict[str, Any] = {"set": path.stem, "n": len(labels), "seed": seed, "neighbours": NEIGHBOURS,
                               "learning_cpu_s": round(learning, 1), "embedding_cpu_s": round(embedding, 1)}  # fmt: skip
     report["accuracy"] = {name: round(neighbours(x, labels), 4) for name, x in vectors.items()}
+    for name, accuracy in report["accuracy"].items():
+        print(f"{name:<34} {accuracy:.3f}", flush=True)
     if path.stem.startswith("cifar10"):
         good = np.isin(labels, list(VEHICLES)).astype(int)
-        draws = {name: judged(x, good, seed) for name, x in vectors.items()}
+        draws = {name: judged(unit(x), good, seed) for name, x in vectors.items()}
         report["auc"] = {name: [round(float(f(x)), 4) for f in (np.mean, np.min)] for name, x in draws.items()}
     return report
 
@@ -168,8 +170,6 @@ def main() -> None:
         parser.error("give --images or --parity")
     else:
         report = compare(options.images / f"{options.set}.parquet", options.clips, options.seed)
-        for name, accuracy in report["accuracy"].items():
-            print(f"{name:<34} {accuracy:.3f}")
     print(json.dumps(report))
 
 

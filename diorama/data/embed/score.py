@@ -15,8 +15,6 @@ from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_val_predict
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 
 from diorama.core.errors import UserError
 from diorama.core.files import write_aside, write_text
@@ -26,7 +24,7 @@ from diorama.data.stages.stage import Batch
 
 LEAST = 20  # judgements of each kind; values in all
 FOLDS = 5
-STRENGTHS = np.logspace(-4, 4, 9)  # of regularisation, from which cross-validation chooses
+STRENGTHS = np.logspace(-4, 2, 7)  # of regularisation, from which cross-validation chooses; for vectors of length 1
 EVERY = 1 << 62  # clips of a sample: all there are
 
 
@@ -111,7 +109,8 @@ def export(catalogue: Path | str, path: Path | str) -> int:
     """
     con = connect({"judgements": (Path(catalogue) / "judgements", JUDGEMENT)})
     rows = con.sql(
-        "select id, (last(verdict order by nth) = 'keep')::int from judgements group by id "
+        "select id, (last(verdict order by nth) = 'keep')::int from judgements "
+        "where verdict in ('keep', 'drop', 'undo') group by id "
         "having last(verdict order by nth) <> 'undo' order by id"
     ).fetchall()
     with write_aside(path) as aside, aside.open("w", newline="") as file:
@@ -146,9 +145,10 @@ def read_values(path: Path) -> dict[str, float]:
 def fit(x: np.ndarray, y: np.ndarray, seed: int, source: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """The weight (d,) and bias (1,) of a head on vectors x (n, d) that foretells values y (n,), and a report of it.
 
-    The strength of regularisation is chosen by cross-validation, and the figures are those of a second one around it,
-    so they are not flattered by the choice. Raises `UserError` where there are too few judgements; `source` is their
-    name in it.
+    The numbers of a vector are not standardised: an embedding's faint directions tell little, and with few judgements
+    to be fitted by they would drown the others. The strength of regularisation is chosen by cross-validation, and the
+    figures are those of a second one around it, so they are not flattered by the choice. Raises `UserError` where there
+    are too few judgements; `source` is their name in it.
     """
     binary = set(np.unique(y)) <= {0.0, 1.0}
     report: dict[str, Any] = {"judgements": source, "n": len(y)}
@@ -157,22 +157,16 @@ def fit(x: np.ndarray, y: np.ndarray, seed: int, source: str) -> tuple[np.ndarra
         if min(ones, zeros) < LEAST:
             raise UserError(f"{source} has {ones} judgements of 1 and {zeros} of 0: a score needs {LEAST} of each")
         inner, outer = (StratifiedKFold(FOLDS, shuffle=True, random_state=seed + k) for k in (0, 1))
-        search = _search(LogisticRegression(max_iter=1000), {"head__C": STRENGTHS}, "neg_log_loss", inner)
+        logistic = LogisticRegression(max_iter=1000)
+        search = GridSearchCV(logistic, {"C": 1 / STRENGTHS}, scoring="neg_log_loss", cv=inner)
         guess = cross_val_predict(search, x, y, cv=outer, method="predict_proba")[:, 1]
         report |= {"kind": "probability", "ones": ones, "zeros": zeros, "auc": float(roc_auc_score(y, guess))}
     else:
         if len(y) < LEAST:
             raise UserError(f"{source} has {len(y)} judgements: a score needs {LEAST}")
         inner, outer = (KFold(FOLDS, shuffle=True, random_state=seed + k) for k in (0, 1))
-        search = _search(Ridge(), {"head__alpha": STRENGTHS}, "neg_mean_squared_error", inner)
+        search = GridSearchCV(Ridge(), {"alpha": STRENGTHS}, scoring="neg_mean_squared_error", cv=inner)
         report |= {"kind": "value", "r2": float(r2_score(y, cross_val_predict(search, x, y, cv=outer)))}
-    best = search.fit(x, y).best_estimator_
-    scale, head = best["scale"], best["head"]
-    weight = np.ravel(head.coef_) / scale.scale_
-    bias = np.ravel(head.intercept_) - weight @ scale.mean_
-    report |= {"strength": float(next(iter(search.best_params_.values()))), "seed": seed}
-    return weight, bias, report
-
-
-def _search(head: Any, grid: dict[str, Any], scoring: str, folds: Any) -> GridSearchCV:
-    return GridSearchCV(Pipeline([("scale", StandardScaler()), ("head", head)]), grid, scoring=scoring, cv=folds)
+    head = search.fit(x, y).best_estimator_
+    report |= {"strength": float(1 / head.C if binary else head.alpha), "seed": seed}
+    return np.ravel(head.coef_).astype(np.float64), np.ravel(head.intercept_).astype(np.float64), report

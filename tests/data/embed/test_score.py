@@ -57,6 +57,15 @@ def test_values_that_are_linear_are_foretold_exactly(clips, tmp_path):
     assert json.loads((tmp_path / "m" / "report.json").read_text())["r2"] > 0.999
 
 
+def test_faint_directions_do_not_drown_strong_ones():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 300)) * np.r_[np.full(3, 0.5), np.full(297, 0.01)]
+    y = (x[:, 0] > 0).astype(float)
+    known = np.concatenate([np.flatnonzero(y == kind)[:20] for kind in (0, 1)])
+    weight, bias, _ = fit(x[known], y[known], 0, "faint")
+    assert (((x @ weight + bias) > 0) == y).mean() > 0.9
+
+
 def test_judgements_by_chance_have_no_auc():
     rng = np.random.default_rng(1)
     *_, report = fit(rng.standard_normal((200, 20)), rng.permutation(np.repeat([0.0, 1.0], 100)), 0, "chance")
@@ -113,8 +122,8 @@ def test_the_last_word_of_people_is_exported(tmp_path):
         return {"id": clip, "verdict": verdict, "reason": None, "person": "p", "time": "t", "nth": nth}
 
     rows = [row("a", "keep", 1), row("b", "keep", 2), row("a", "drop", 3), row("c", "drop", 4), row("c", "undo", 5)]
-    append(tmp_path / "judgements", "1", rows[:3], JUDGEMENT)
-    append(tmp_path / "judgements", "2", rows[3:], JUDGEMENT)
+    append(tmp_path / "judgements", "1", pa.Table.from_pylist(rows[:3], JUDGEMENT))
+    append(tmp_path / "judgements", "2", pa.Table.from_pylist(rows[3:], JUDGEMENT))
     assert export(tmp_path, tmp_path / "j.csv") == 2
     assert read_values(tmp_path / "j.csv") == {"a": 0.0, "b": 1.0}
     assert export(tmp_path / "empty", tmp_path / "none.csv") == 0
@@ -135,9 +144,9 @@ def test_a_rule_uses_the_score_and_other_judgements_learn_anew(tmp_path):
     judge(out, [(row["id"], "undo", None) for row in rows], "someone")
     stage = Score(str(path), vectors="relative.vector")
     rule = Drop("dull", (Where("score.value", below=0.5),))
-    summary = curate([folder], out, Curation((Bright(),), (Relative(), stage), (rule,)))
+    summary = curate([folder], out, Curation(stages=(Bright(),), derived=(Relative(), stage), rules=(rule,)))
     assert summary.clips == 24  # 52, 54, ... 98
     folders = len(list((out / "observations" / "score").iterdir()))
     said(path, [(row["id"], int(row["mean"] < 50)) for row in rows])
-    curate([folder], out, Curation((Bright(),), (Relative(), stage)))
+    curate([folder], out, Curation(stages=(Bright(),), derived=(Relative(), stage)))
     assert len(list((out / "observations" / "score").iterdir())) == folders + 1
