@@ -122,6 +122,7 @@ def test_the_last_word_of_people_is_exported(tmp_path):
         return {"id": clip, "verdict": verdict, "reason": None, "person": "p", "time": "t", "nth": nth}
 
     rows = [row("a", "keep", 1), row("b", "keep", 2), row("a", "drop", 3), row("c", "drop", 4), row("c", "undo", 5)]
+    rows.append(row("b", "caption", 6))  # is no judgement of the clip
     append(tmp_path / "judgements", "1", pa.Table.from_pylist(rows[:3], JUDGEMENT))
     append(tmp_path / "judgements", "2", pa.Table.from_pylist(rows[3:], JUDGEMENT))
     assert export(tmp_path, tmp_path / "j.csv") == 2
