@@ -139,7 +139,8 @@ class Examination:
         """Derive what is to be derived: of new clips, or of those of which something else is said now."""
         out, policy = self.out, self.policy
         for n, stage in enumerate(policy.derived):
-            place, models = folders(out, policy)[stage.name], out / "models" / stage.name
+            place = folders(out, policy)[stage.name]
+            models = out / "models" / stage.name / place.name
             derive(views(out, self.probe, policy), stage, place, models, policy.derived[:n])
 
 

@@ -54,6 +54,12 @@ def test_only_what_changed_is_derived_again(folder, tmp_path):
     assert sum(len(path.read_bytes()) > 0 for path in (out / "observations" / "relative").rglob("*.parquet")) == 2
 
 
+def test_what_one_configuration_fitted_no_other_uses(folder, tmp_path):
+    curate([folder], tmp_path / "c", policy())
+    curate([folder], tmp_path / "c", policy(sample=1))
+    assert 0.0 in [excess for excess, _, _ in rows(tmp_path / "c")]  # beside the mean of one clip
+
+
 def test_other_parameters_or_sources_are_other_observations(folder, tmp_path):
     out = tmp_path / "c"
     curate([folder], out, policy())
