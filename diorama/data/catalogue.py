@@ -218,7 +218,8 @@ class Catalogue:
 
         clips = self.clips()
         said = {f"with a {name}": len(clips) - clips[name].null_count for name in ("caption", "label")}
-        gone = self.ask("select reason, location from decisions where verdict = 'drop' order by location").to_pylist()
+        out = "verdict = 'drop' and reason <> 'cut otherwise now'"
+        gone = self.ask(f"select reason, location from decisions where {out} order by location").to_pylist()
         dropped: dict[str, list[str]] = {}
         for row in gone:
             dropped.setdefault(row["reason"], []).append(row["location"])

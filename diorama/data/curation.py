@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from diorama.core.errors import UserError
-from diorama.core.files import sole_writer, write_text
-from diorama.data.catalogue import Catalogue, Summary, head
+from diorama.core.files import hash_bytes, sole_writer, write_text
+from diorama.data.catalogue import Catalogue, Summary
+from diorama.data.catalogue import head as described
 from diorama.data.decide import Decision, folders, views
 from diorama.data.derive import derive
 from diorama.data.ledger import probe_folder
@@ -28,10 +29,7 @@ from diorama.data.rules import Curation
 from diorama.data.runners import Local, Runner, named
 from diorama.data.sources import Item, is_there, listing, state
 from diorama.data.stages.stage import Stage
-from diorama.data.store import add_vectors, store
-
-STORE = 4096  # clips a Lance fragment, at most
-STORE_BYTES = 128 << 20
+from diorama.data.store import add_vectors, finish, store
 
 
 def curate(
@@ -64,9 +62,10 @@ def curate(
         decision.record(look.run)
         if not (text := out / "policies" / f"{policy.fingerprint}.txt").exists():
             write_text(text, policy.text())
-        store(decision.con, out, policy.inline_bytes, look.head)
+        head = store(decision.con, out, policy.inline_bytes, look.head)
         for stage, column in ((s, c) for s in policy.derived for c, kind in s.columns.items() if kind is np.ndarray):
             add_vectors(decision.con, out, stage.name, column, folders(out, policy)[stage.name].name)
+        finish(out, head)
     return Catalogue(out).summary(new=look.new)
 
 
@@ -88,42 +87,62 @@ class Examination:
         self.out, self.policy = out, policy
         self.probe = probe_folder(out, policy.limits)
         self.new, self.run = 0, 0
-        before = head(out)
-        states = {os.path.abspath(source): state(Path(source), out) for source in sources}
-        self.head = {
-            "probe": str(self.probe.relative_to(out)), "policy": policy.fingerprint,
-            "cut": policy.cut.name if policy.cut else None,
+        before = described(out)
+        known = before.get("sources", {})
+        self.sources = {os.path.abspath(source): Path(source) for source in sources}
+        if before.get("probe", self._probe) != self._probe:  # other limits: what earlier sources hold is looked at anew
+            self.sources |= {root: Path(root) for root in known if os.path.exists(root)}
+        self.head: dict[str, Any] = {
+            "probe": self._probe, "policy": policy.fingerprint, "cut": policy.cut.name if policy.cut else None,
             "stages": {name: str(place.relative_to(out)) for name, place in folders(out, policy).items()},
-            "sources": before.get("sources", {}) | states,
-            "judgements": sorted(path.stem for path in (out / "judgements").glob("*.parquet"))[-1:],
         }  # fmt: skip
-        same = all(told and told == before.get("sources", {}).get(root) for root, told in states.items())
-        same = same and all(before.get(name) == self.head[name] for name in ("probe", "cut", "stages"))
+        alike = all(before.get(name) == self.head[name] for name in ("probe", "cut", "stages"))
+        self.head["sources"] = (known if alike else dict.fromkeys(known)) | {
+            root: state(source, out) for root, source in self.sources.items()
+        }
+        self.head |= self._ledgers()
+        same = alike and before.get("observed") == self.head["observed"]
+        same = same and all(known.get(root) == self.head["sources"][root] is not None for root in self.sources)
         self.settled = same and all(before.get(name) == value for name, value in self.head.items())
         if not self.settled:
             con = views(out, self.probe, policy)
             runs = "select run from observations union all select run from decisions"
             [(self.run,)] = con.execute(f"select coalesce(max(run), 0) + 1 from ({runs})").fetchall()
             if not same:
-                self.new = self._look(con, sources, workers, runner)
+                self.new = self._look(con, workers, runner)
             self._derive()
+            self.head |= self._ledgers()
+
+    @property
+    def _probe(self) -> str:
+        return str(self.probe.relative_to(self.out))
+
+    def _ledgers(self) -> dict[str, str]:
+        """What was observed and judged, by the names of its shards."""
+        folders = {"observed": self.probe, "judgements": self.out / "judgements"}
+        return {name: hash_bytes(" ".join(sorted(path.name for path in folder.glob("*.parquet"))).encode(), 8)
+                for name, folder in folders.items()}  # fmt: skip
 
     def decide(self) -> Decision:
         """Verdicts on all that was observed; none is recorded."""
         return Decision(self.out, self.probe, self.policy)
 
-    def _look(self, con: Any, sources: Sequence[Path | str], workers: int | None, runner: Runner) -> int:
+    def _look(self, con: Any, workers: int | None, runner: Runner) -> int:
         """Look at items that are new; returns how many there were."""
         out, policy = self.out, self.policy
         items: dict[str, Item] = {}
-        for source in sources:
-            for item in listing(Path(source), skip=out):
+        for root, source in self.sources.items():
+            for item in listing(source, skip=out):
+                if not _is_text(item.location):
+                    raise UserError(f"{item.location!r} has a name that is not UTF-8: rename it")
                 items.setdefault(item.location, item)
+                if not os.path.normpath(item.location).startswith(root):  # named from within, and changes elsewhere
+                    self.head["sources"][root] = None
         if not items:
-            raise UserError(f"nothing to curate: {', '.join(map(str, sources))} holds no files")
+            raise UserError(f"nothing to curate: {', '.join(map(str, self.sources.values()))} holds no files")
         seen = {location: (stamp, root) for location, stamp, root in
                 con.execute("select location, stamp, root from files").fetchall()}  # fmt: skip
-        roots = {os.path.abspath(source) for source in sources}
+        roots = set(self.sources)
         new = [item for item in items.values() if seen.get(item.location, ("", ""))[0] != item.stamp]
         gone = [Item(location, root, GONE) for location, (stamp, root) in sorted(seen.items())
                 if root in roots and location not in items and stamp != GONE]  # fmt: skip
@@ -142,6 +161,14 @@ class Examination:
             place = folders(out, policy)[stage.name]
             models = out / "models" / stage.name / place.name
             derive(views(out, self.probe, policy), stage, place, models, policy.derived[:n])
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _unmeasured(con: Any, clips: str, stages: Sequence[Stage], skip: set[str]) -> list[Work]:

@@ -79,6 +79,8 @@ create table unlike as select *, 1 as twin, location as original_twin from ranke
       order by (said = 'keep') desc nulls last, (said = 'drop') nulls first,
         (split = 'test') desc nulls last, caption is null, root in (from away), location);
 create view sound as select * from unlike where twin = 1;
+create view copies as select id, "group", asset, split from ranked where copy > 1
+  union all select id, "group", asset, split from unlike where twin > 1;
 create view clip as
   select id, t, h, w, least(h, w) as side, w / h as aspect, t / rate as seconds, rate, bytes from sound;
 create table alike (id varchar, other varchar);
@@ -111,13 +113,17 @@ create table verdicts as
 # All that decides splits.
 _DIVIDED = """
 select md5(string_agg(md5((id, "group", asset, split)::varchar), '' order by id)),
-  (select md5(string_agg(id || other, ' ' order by id, other)) from alike) from sound
+  (select md5(string_agg(id || other, ' ' order by id, other)) from alike),
+  (select md5(string_agg((id, "group", asset, split)::varchar, ' ' order by (id, "group", asset, split))) from copies)
+from sound
 """
 
 _CHANGED = """
 select new.* from verdicts new left join verdict old using (location)
 where (new.id, new.verdict, new.reason, new.partner, new.metric, new.value, new.threshold, new.actor) is distinct from
   (old.id, old.verdict, old.reason, old.partner, old.metric, old.value, old.threshold, old.actor)
+union all by name select location, 'drop' as verdict, 'cut otherwise now' as reason, 'rule' as actor from verdict
+where location not in (select location from verdicts) and reason <> 'cut otherwise now'
 order by location
 """
 
@@ -190,9 +196,12 @@ class Decision:
         name = hash_bytes(f"{asked} {shares}".encode(), 8)
         folder = self.out / "splits"
         if not (folder / f"{name}.parquet").exists():
-            clips = self.con.sql('select id, "group", asset, split from sound').to_arrow_table().to_pylist()
+            clips, copies = (
+                self.con.sql(f'select id, "group", asset, split from {part}').to_arrow_table().to_pylist()
+                for part in ("sound", "copies")
+            )
             links = self.con.execute("select id, other from alike").fetchall()
-            splits = divide(clips, links, shares)
+            splits = divide(clips, links, shares, copies)
             append(
                 folder, name, pa.table({"id": [clip["id"] for clip in clips], "split": pa.array(splits, pa.string())})
             )

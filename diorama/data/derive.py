@@ -61,7 +61,8 @@ def derive(
 
     `con` has the view `latest`, and one a stage that this one reads; `earlier` as in `said_view`.
     """
-    lacking = f"({said_view(stage, earlier)}) where (id, words) not in (select (id, words) from {stage.name}_all)"
+    last = f"select (id, last(words order by nth)) from {stage.name}_all group by id"
+    lacking = f"({said_view(stage, earlier)}) where (id, words) not in ({last})"
     [(count,)] = con.execute(f"select count(*) from {lacking}").fetchall()
     if not count:
         return 0
@@ -73,7 +74,7 @@ def derive(
             ids, words = [i for i, _ in part], dict(part)
             table = _read(con, stage, f"select unnest([{', '.join(map(quote, ids))}])")
             rows = [{"words": words[row["id"]], "nth": time.time_ns(), **row} for row in _rows(function, table, stage)]
-            append(folder, hash_bytes("".join(ids).encode()), fitting(rows, schema))
+            append(folder, hash_bytes("".join(map("".join, part)).encode()), fitting(rows, schema))
             bar.advance(len(part))
     return count
 

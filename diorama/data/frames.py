@@ -43,7 +43,8 @@ class Frames:
     def _decode(self, clip: dict[str, Any], height: int, width: int, crop: bool) -> np.ndarray:
         try:
             [source] = self._media([clip])
-            frames = read(source, VETTED, short_side=ENOUGH * max(height, width)).frames
+            side = None if clip["frame_width"] else ENOUGH * max(height, width)  # a strip is cut at its own size
+            frames = read(source, VETTED, short_side=side).frames
         except BadMedia as bad:
             where = clip["location"]
             raise UserError(f"{where} could be read when it was curated and cannot now ({bad}): curate again") from None

@@ -195,7 +195,8 @@ create view pieces as select * exclude (metric, starts, ends, seconds, first, la
     id as asset, second as start,
     location || '@' || first || '-' || last as location,
     md5(id || ' ' || first || ' ' || last) as id, md5(pixels || ' ' || first || ' ' || last) as pixels,
-    (last - first)::int as t, actions[first + 1:last] as actions,
+    (last - first)::int as t, case when last - first > 1 then kind else 'image' end as kind,
+    case when last - first > 1 then rate end as rate, actions[first + 1:last] as actions,
     coalesce("group", id) as "group")  -- so that no two of one file come to lie in different splits
 from (select *, unnest(starts) as first, unnest(ends) as last, unnest(seconds) as second from parents)
 """

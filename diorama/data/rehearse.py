@@ -1,7 +1,7 @@
 """A curation tried without deciding: what each rule would leave out, and how the clips at its edge look."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
@@ -13,7 +13,7 @@ from diorama.data.ledger import quote
 from diorama.data.rules import Curation
 from diorama.data.runners import named
 from diorama.data.sources import fetch
-from diorama.media import BadMedia, Reader, center_crop, contact_sheet, resize
+from diorama.media import BadMedia, Part, Reader, center_crop, contact_sheet, resize
 
 SHOWN = 12  # clips on each side of a threshold
 CELL = 128  # pixels a side
@@ -61,7 +61,9 @@ def _draw(con: duckdb.DuckDBPyConnection, rule: str, path: Path) -> str:
         ).fetchall()
     )
     rows = [[(location, value) for location, value, _ in out], kept]
-    frames = iter(_frames([location for row in rows for location, _ in row]))
+    locations = [location for row in rows for location, _ in row]
+    starts = con.execute("select location, start from sound where location in (select unnest(?))", [locations])
+    frames = _frames(locations, dict(starts.fetchall()))
     blank = np.full((1, CELL, CELL, 3), 255, np.uint8)
     cells, captions = [], []
     for row in rows:
@@ -73,12 +75,13 @@ def _draw(con: duckdb.DuckDBPyConnection, rule: str, path: Path) -> str:
     return f"{metric}, threshold {threshold:.4g}; {path}: above just left out, below {other}"
 
 
-def _frames(locations: Sequence[str]) -> Iterator[np.ndarray]:
+def _frames(locations: Sequence[str], starts: Mapping[str, float | None]) -> Iterator[np.ndarray]:
     """The first frame of each (1, CELL, CELL, 3), grey where it cannot be read any more."""
     with Reader(1) as reader:
         for location in locations:
             try:
-                frame = reader.read(fetch(location), short_side=CELL, count=1).frames[:1]
+                first = Part(fetch(location), starts.get(location) or 0.0, 1)
+                frame = reader.read(first, short_side=CELL).frames[:1]
                 yield center_crop(resize(frame, CELL, CELL), CELL, CELL)
             except BadMedia:
                 yield np.full((1, CELL, CELL, 3), 128, np.uint8)

@@ -24,7 +24,8 @@ from diorama.media import Limits
 RESERVED = {"observations", "decisions", "judgements", "latest", "verdict", "verdicts", "ranked", "unlike", "sound",
             "judged", "cut", "left_over", "away", "found", "seen", "ledger", "clips", "item", "file", "files", "clip",
             "parents", "pieces", "alike", "weighed", "valued", "kept", "stored",
-            "captioned", "readable", "twice", "divided", "probe"}  # fmt: skip
+            "captioned", "readable", "twice", "divided", "probe",
+            "copies", "alike_pixels", "clip_rows", "held", "near_pairs", "labelled", "numbered"}  # fmt: skip
 
 # What rules may ask for without a stage: the view `clip`.
 CLIP_MEASURES = {"clip.t": int, "clip.h": int, "clip.w": int, "clip.side": int, "clip.aspect": float,

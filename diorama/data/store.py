@@ -42,10 +42,11 @@ join (select id, place, max(address) as address from stored group by all) using 
 _HASH = "select md5(string_agg(md5(to_json({{{columns}}})::varchar), '' order by id)) from {table}"
 
 
-def store(con: duckdb.DuckDBPyConnection, out: Path, inline_bytes: int, head: dict[str, Any]) -> None:
-    """Bring the catalogue at `out` to hold exactly the clips of the table `kept`; `head` says what else describes it.
+def store(con: duckdb.DuckDBPyConnection, out: Path, inline_bytes: int, head: dict[str, Any]) -> dict[str, Any]:
+    """Bring the datasets at `out` to hold exactly the clips of the table `kept`; `head` says what else describes them.
 
-    Files of at most `inline_bytes` are kept inside. Raises `UserError` where a file that is needed is away.
+    Returns the whole of what catalogue.json is to say; whoever calls writes that last (`finish`). Files of at most
+    `inline_bytes` are kept inside. Raises `UserError` where a file that is needed is away.
     """
     place = _PLACE.format(inline_bytes=inline_bytes)
     _register(con, out / MEDIA_FOLDER)
@@ -60,16 +61,22 @@ def store(con: duckdb.DuckDBPyConnection, out: Path, inline_bytes: int, head: di
     con.execute(_CLIPS.format(columns=columns, place=place))
     before = json.loads((out / HEAD).read_text()) if (out / HEAD).exists() else {}
     rows = _hash(con, CLIP.names)
-    version = before.get("version") if before.get("rows") == rows and (out / CLIPS_FOLDER).exists() else None
+    same = before.get("rows") == rows and all(before.get(name) == head[name] for name in ("probe", "cut", "stages"))
+    version = before.get("version") if same and (out / CLIPS_FOLDER).exists() else None
     [(count,)] = con.execute("select count(*) from clip_rows").fetchall()
     head = {"format": 2, "clips": count, "hash": _hash(con, MANIFEST), "rows": rows, **head}
     if version is None:
         table = con.sql("select * from clip_rows").to_arrow_table().cast(CLIP)
         described = table.replace_schema_metadata({HEAD_KEY: json.dumps(head)})  # of a release, when it is old
         version = _write(described, out / CLIPS_FOLDER, "overwrite")
-    head |= {"version": version}
-    if head != before:
-        write_text(out / HEAD, json.dumps(head, indent=1) + "\n")
+    return head | {"version": version}
+
+
+def finish(out: Path, head: dict[str, Any]) -> None:
+    """Write catalogue.json: from now on this is the catalogue."""
+    text = json.dumps(head, indent=1) + "\n"
+    if not (out / HEAD).exists() or (out / HEAD).read_text() != text:
+        write_text(out / HEAD, text)
 
 
 def add_vectors(con: duckdb.DuckDBPyConnection, out: Path, stage: str, column: str, fingerprint: str) -> None:
@@ -86,11 +93,11 @@ def add_vectors(con: duckdb.DuckDBPyConnection, out: Path, stage: str, column: s
     [(width,)] = con.execute(f"select max(len({column})) from {stage}").fetchall()
     if width is None:
         return
-    if name in dataset.schema.names:
-        if dataset.count_rows(f"{name} is null") == vectors.null_count:
-            return
-        dataset.drop_columns([name])  # clips were added since
     table = pa.table({name: vectors.cast(pa.list_(pa.float32())).cast(pa.list_(pa.float32(), width))})
+    if name in dataset.schema.names:
+        if dataset.to_table(columns=[name]).combine_chunks().equals(table.combine_chunks()):
+            return
+        dataset.drop_columns([name])  # clips were added since, or their words changed
     dataset.add_columns(table.to_reader())
 
 

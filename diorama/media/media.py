@@ -28,7 +28,7 @@ class Media:
 
     frames: (t, h, w, 3) uint8 RGB; a still has t = 1. rate: frames per second, None for stills.
     sound: (samples, channels) float32 in [-1, 1], sample 0 at the time of frame 0, or None; sound_rate in Hz.
-    times: (t,) float64, when each frame is shown, in seconds of the file; None for stills.
+    times: (t,) float64, when each frame is shown, in seconds of the file; None for stills, and where these do not rise.
     info: what was stored: format, codec, mode, bits, width and height before turning upright, had_alpha,
     orientation, duration (seconds), pixel_aspect, variable_rate, size ((h, w), upright, before frames were shrunk), ...
     only what applies.

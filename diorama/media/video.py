@@ -56,8 +56,11 @@ def _decode(file: BinaryIO, container: str, job: Job, seek: bool) -> Media:
         last = None if whole else reader.times[-1] + 1 / (rate or 1)
         samples, sound_rate = sound.result(reader.times[0], last, info)
         still = container == "mov" and len(frames) == 1 and not source.duration  # HEIC
-        times = None if still else np.array(reader.times) - reader.origin
-        return Media(frames, None if still else rate, samples, sound_rate, info, times)
+        times = np.array(reader.times) - reader.origin
+        rising = bool(np.all(np.diff(times) > 0))  # else, as in some AVI files, no time would name a frame
+        return Media(
+            frames, None if still else rate, samples, sound_rate, info, times if rising and not still else None
+        )
 
 
 def probe(file: BinaryIO, container: str) -> Info:

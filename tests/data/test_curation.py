@@ -13,8 +13,9 @@ from PIL import Image
 from diorama.core.errors import UserError
 from diorama.core.files import sole_writer
 from diorama.data import Catalogue, ClipSource, Curation, curate, curation, observe, store
+from diorama.data.rehearse import rehearse
 from diorama.data.splits import divide
-from diorama.media import write_png
+from diorama.media import Limits, write_png
 from tests.data.make import media_folder, picture, video
 from tests.shared import shared_data
 
@@ -322,6 +323,40 @@ def test_stopped_anywhere_and_run_again_is_the_same(tmp_path, monkeypatch, step,
     assert sorted(Catalogue(tmp_path / "c").dataset.to_table(["id"])["id"].to_pylist()) == (
         Catalogue(tmp_path / "straight").clips()["id"].to_pylist()
     )
+
+
+def test_other_limits_look_at_earlier_sources_again(tmp_path):
+    a, b, out = media_folder(tmp_path / "a", stills=3, videos=0), tmp_path / "b", tmp_path / "c"
+    b.mkdir()
+    write_png(b / "b.png", picture(99))
+    curate([a], out)
+    assert curate([b], out, Curation(limits=Limits(seconds=60.0))).clips == 4
+
+
+def test_a_dry_run_between_does_not_hide_what_came_back(tmp_path):
+    folder, out = media_folder(tmp_path / "a", stills=3, videos=0), tmp_path / "c"
+    first = curate([folder], out)
+    (folder / "still0.png").rename(tmp_path / "away.png")
+    list(rehearse([folder], out, Curation()))
+    (tmp_path / "away.png").rename(folder / "still0.png")
+    assert curate([folder], out, Curation(test_share=0.2)).clips == first.clips
+
+
+def test_a_file_named_from_outside_is_followed(tmp_path):
+    folder, out = tmp_path / "a", tmp_path / "c"
+    folder.mkdir()
+    write_png(folder / "in.png", picture(0))
+    (folder / "metadata.jsonl").write_text('{"file_name": "../out.png", "caption": "x"}\n')
+    assert curate([folder], out).clips == 1
+    write_png(tmp_path / "out.png", picture(1))
+    assert curate([folder], out).clips == 2
+
+
+def test_a_name_that_is_no_text_is_told(tmp_path):
+    folder = media_folder(tmp_path / "a", stills=1, videos=0)
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes((folder / "still0.png").read_bytes())
+    with pytest.raises(UserError, match="not UTF-8"):
+        curate([folder], tmp_path / "c")
 
 
 def test_two_at_once(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from diorama.data import Catalogue, ClipSource, Curation, Drop, Where, curate, judge
 from diorama.data.export import export
+from diorama.data.rehearse import rehearse
 from diorama.data.stages import Shots
 from diorama.media import read, write_mp4, write_png
 from tests.data.toy import Bright, Fatal, Halves
@@ -159,3 +160,19 @@ def test_shots_cut_real_scenes(tmp_path):
     write_mp4(folder / "film.mp4", frames, 24.0)
     curate([folder], tmp_path / "c", Curation(cut=Shots(longest=0.5)))
     assert names(tmp_path / "c") == [f"film.mp4@{s}-{s + 12}" for s in (0, 12, 24, 36)]
+
+
+def test_other_cuts_leave_no_verdict_behind(folder, tmp_path):
+    out = tmp_path / "c"
+    bright = Drop("bright", (Where("bright.mean", above=100.0),))
+    curate([folder], out, policy(rules=(bright,)))
+    summary = curate([folder], out, Curation(cut=Halves(level=250), stages=(Bright(),)))
+    assert not summary.dropped
+    kept = Catalogue(out).ask("select location from decisions where verdict = 'keep'")["location"].to_pylist()
+    assert sorted(location.rsplit("/", 1)[1] for location in kept) == ["one.mp4", "still.png", "two.mp4"]
+
+
+def test_the_edge_of_a_rule_shows_the_part(folder, tmp_path):
+    list(rehearse([folder], tmp_path / "c", policy(rules=(Drop("bright", (Where("bright.mean", above=100.0),)),))))
+    sheet = read(tmp_path / "c" / "dry-run" / "bright.png").frames[0]
+    assert abs(float(sheet[20:100, 20:100].mean()) - FRAMES[8].mean()) < 8  # not that of the file's first frame

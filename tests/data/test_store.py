@@ -71,3 +71,19 @@ def test_vectors_are_columns_named_by_what_made_them(folder, tmp_path):
     curate([folder], out, Curation(stages=(Bright(),), derived=(Relative(sample=2),)))
     names = lance.dataset(out / "media.lance").schema.names
     assert len([name for name in names if name.startswith("relative_vector_")]) == 2
+
+
+def test_vectors_follow_words_and_clips(folder, tmp_path):
+    out, policy = tmp_path / "c", Curation(stages=(Bright(),), derived=(Relative(),))
+    curate([folder], out, policy)
+    (folder / "grey10.txt").write_text("three words now")
+    (folder / "grey40.png").unlink()
+    write_png(folder / "new.png", np.full((8, 8, 3), 60, np.uint8))
+    curate([folder], out, policy)
+    measured = {row["id"]: row["vector"] for row in Catalogue(out).ask("select id, vector from relative").to_pylist()}
+    table = lance.dataset(out / "media.lance").to_table()
+    [name] = [name for name in table.schema.names if name.startswith("relative_vector_")]
+    found = {row["id"]: row[name] for row in table.to_pylist()}
+    assert {i: found[i] for i in Catalogue(out).clips()["id"].to_pylist()} == {
+        i: measured[i] for i in Catalogue(out).clips()["id"].to_pylist()
+    }

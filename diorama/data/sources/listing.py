@@ -4,6 +4,7 @@
 bytes of one by its location alone.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ def state(root: Path, skip: Path | None = None) -> str | None:
     digest = hashlib.blake2b(digest_size=16)
     folders = [str(root)]
     while folders:
-        with os.scandir(folders.pop()) as entries:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:  # as `os.walk` passes over it
             for entry in sorted(entries, key=lambda entry: entry.name):
                 if entry.name.startswith(".") or entry.path == str(skip):
                     continue
