@@ -57,10 +57,8 @@ def _decode(file: BinaryIO, container: str, job: Job, seek: bool) -> Media:
         samples, sound_rate = sound.result(reader.times[0], last, info)
         still = container == "mov" and len(frames) == 1 and not source.duration  # HEIC
         times = np.array(reader.times) - reader.origin
-        rising = bool(np.all(np.diff(times) > 0))  # else, as in some AVI files, no time would name a frame
-        return Media(
-            frames, None if still else rate, samples, sound_rate, info, times if rising and not still else None
-        )
+        named = not still and bool(np.all(np.diff(times) > 0))  # in some AVI files no time would name a frame
+        return Media(frames, None if still else rate, samples, sound_rate, info, times if named else None)
 
 
 def probe(file: BinaryIO, container: str) -> Info:

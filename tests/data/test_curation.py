@@ -325,6 +325,15 @@ def test_stopped_anywhere_and_run_again_is_the_same(tmp_path, monkeypatch, step,
     )
 
 
+def test_a_large_strip_is_cut_at_its_own_size(tmp_path):
+    clips = np.repeat(np.arange(0, 160, 10, dtype=np.uint8), 256 * 256).reshape(1, 16, 256, 256)
+    np.savez(tmp_path / "large.npz", media=clips)
+    curate([tmp_path / "large.npz"], tmp_path / "c")
+    frames = ClipSource(Catalogue(tmp_path / "c"), None, 16, 32, 32)[0]["media"]
+    assert frames.shape == (16, 32, 32, 3)
+    assert frames.mean((1, 2, 3)).tolist() == list(range(0, 160, 10))
+
+
 def test_other_limits_look_at_earlier_sources_again(tmp_path):
     a, b, out = media_folder(tmp_path / "a", stills=3, videos=0), tmp_path / "b", tmp_path / "c"
     b.mkdir()
