@@ -38,6 +38,7 @@ from benchmarks.planted.pollute import DAMAGE, Sample, pollute
 from diorama.codec import PixelCodecConfig
 from diorama.core.files import write_text
 from diorama.data import Catalogue, ClipSource, Curation, Drop, Where, curate
+from diorama.data.balance import Quota
 from diorama.data.rules import VERDICT, Rule
 from diorama.diffusion import DenoiserConfig
 from diorama.evaluate import Judge, generation_scores, label_score, multi_hot, train_judge
@@ -67,24 +68,6 @@ SEEN = ("sound", *DAMAGE)  # what may be seen of a single picture
 KINDS = ("sound", "copy", *DAMAGE, "mislabelled")
 ALL = ("raw", "clean", "curated")
 ABLATIONS = (*(f"without {group}" for group in GROUPS), "with balance", "with label check")
-
-
-@dataclass(frozen=True)
-class Quota:
-    """Leaves out what is beyond `most` clips of a label, by the order of their ids, which are hashes."""
-
-    most: int
-    name: str = "beyond the quota"
-    measures: tuple[str, ...] = ()
-
-    def verdicts(self, con: duckdb.DuckDBPyConnection) -> pa.Table:
-        """As `Rule.verdicts`."""
-        return con.sql(
-            "select id, null::varchar as partner, 'label' as metric, place::double as value, "
-            f"{self.most}::double as threshold from (select id, chosen, row_number() over (partition by label "
-            f"order by chosen desc, id) as place from left_over where label is not null) where place > {self.most} "
-            "and not chosen"
-        ).to_arrow_table()
 
 
 @dataclass(frozen=True)
@@ -244,7 +227,7 @@ class Experiment:
         if condition in ("clean", "raw"):
             curation = Curation()
         elif condition == "with balance":
-            curation = policy(more=(Quota(QUOTA),))
+            curation = policy(more=(Quota("label", QUOTA),))
         elif condition == "with label check":
             curation = policy(more=(Doubted(tuple(f"{source.resolve()}#{i:08d}" for i in doubted(samples, seed))),))
         else:

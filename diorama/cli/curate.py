@@ -42,11 +42,11 @@ def curate(
     """
     from diorama.core import override
     from diorama.data import Curation, curate
-    from diorama.data.catalogue import head
+    from diorama.data.catalogue import read_head
     from diorama.data.rehearse import rehearse
 
     policy = recipes.policy(recipe, settings or []) if recipe else override(Curation(), settings or [])
-    last = head(out).get("policy")
+    last = read_head(out).get("policy")
     if last and last != policy.fingerprint:
         complain(
             f"note: {out} was curated by other rules, which {out / 'policies' / last}.txt says; these replace them"

@@ -3,8 +3,9 @@
 Names are imported when they are first used, because decoding workers import this package and must stay small.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from diorama.core.lazy import lazy
 
 if TYPE_CHECKING:
     from diorama.data.catalogue import Catalogue, Summary
@@ -14,14 +15,17 @@ if TYPE_CHECKING:
     from diorama.data.feed import RandomCrop, collate, in_order, loader
     from diorama.data.rules import Curation, Drop, Percentile, Where
 
-_MODULES = {
-    "catalogue": ("Catalogue", "Summary"),
-    "clips": ("ArraySource", "ClipSource", "Example"),
-    "curation": ("curate",),
-    "decide": ("judge",),
-    "feed": ("RandomCrop", "collate", "in_order", "loader"),
-    "rules": ("Curation", "Drop", "Percentile", "Where"),
-}
+__getattr__ = lazy(
+    __name__,
+    {
+        "catalogue": ("Catalogue", "Summary"),
+        "clips": ("ArraySource", "ClipSource", "Example"),
+        "curation": ("curate",),
+        "decide": ("judge",),
+        "feed": ("RandomCrop", "collate", "in_order", "loader"),
+        "rules": ("Curation", "Drop", "Percentile", "Where"),
+    },
+)
 
 __all__ = [
     "ArraySource",
@@ -40,10 +44,3 @@ __all__ = [
     "judge",
     "loader",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

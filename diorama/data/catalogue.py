@@ -228,7 +228,7 @@ class Catalogue:
                        said, dropped, new, self.hash())  # fmt: skip
 
 
-def head(path: Path) -> dict[str, Any]:
+def read_head(path: Path) -> dict[str, Any]:
     """What describes the catalogue at `path` as it was curated last: `policy`, `stages` and so on; {} for none."""
     try:
         return json.loads((path / "catalogue.json").read_text())

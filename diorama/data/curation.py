@@ -19,8 +19,7 @@ import numpy as np
 
 from diorama.core.errors import UserError
 from diorama.core.files import hash_bytes, sole_writer, write_text
-from diorama.data.catalogue import Catalogue, Summary
-from diorama.data.catalogue import head as described
+from diorama.data.catalogue import Catalogue, Summary, read_head
 from diorama.data.decide import Decision, folders, views
 from diorama.data.derive import derive
 from diorama.data.ledger import probe_folder
@@ -87,7 +86,7 @@ class Examination:
         self.out, self.policy = out, policy
         self.probe = probe_folder(out, policy.limits)
         self.new, self.run = 0, 0
-        before = described(out)
+        before = read_head(out)
         known = before.get("sources", {})
         self.sources = {os.path.abspath(source): Path(source) for source in sources}
         if before.get("probe", self._probe) != self._probe:  # other limits: what earlier sources hold is looked at anew

@@ -18,6 +18,7 @@ import pyarrow as pa
 from diorama.core.errors import UserError
 from diorama.core.files import write_text
 from diorama.core.progress import progress
+from diorama.data.catalogue import read_head
 from diorama.data.ledger import CLIP, MANIFEST, MEDIA, quote
 from diorama.data.observe import identity
 from diorama.data.sources import fetch
@@ -39,7 +40,7 @@ _CLIPS = """
 create table clip_rows as select {columns} from (select *, {place} as place from kept)
 join (select id, place, max(address) as address from stored group by all) using (id, place) order by id
 """
-_HASH = "select md5(string_agg(md5(to_json({{{columns}}})::varchar), '' order by id)) from {table}"
+_HASH = "select md5(string_agg(md5(to_json({{{columns}}})::varchar), '' order by id)) from clip_rows"
 
 
 def store(con: duckdb.DuckDBPyConnection, out: Path, inline_bytes: int, head: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def store(con: duckdb.DuckDBPyConnection, out: Path, inline_bytes: int, head: di
         _register(con, out / MEDIA_FOLDER)
     columns = ", ".join(f'"{name}"' for name in CLIP.names)
     con.execute(_CLIPS.format(columns=columns, place=place))
-    before = json.loads((out / HEAD).read_text()) if (out / HEAD).exists() else {}
+    before = read_head(out)
     rows = _hash(con, CLIP.names)
     same = before.get("rows") == rows and all(before.get(name) == head[name] for name in ("probe", "cut", "stages"))
     version = before.get("version") if same and (out / CLIPS_FOLDER).exists() else None
@@ -104,7 +105,7 @@ def add_vectors(con: duckdb.DuckDBPyConnection, out: Path, stage: str, column: s
 def _hash(con: duckdb.DuckDBPyConnection, names: list[str]) -> str:
     """The hash of these columns of all clips."""
     columns = ", ".join(f"'{name}': \"{name}\"" for name in names)
-    [(value,)] = con.execute(_HASH.format(columns=columns, table="clip_rows")).fetchall()
+    [(value,)] = con.execute(_HASH.format(columns=columns)).fetchall()
     return value
 
 

@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from diorama.core.files import write_text
 from diorama.data import Catalogue
 from diorama.serve import curation_plots as plots
@@ -20,6 +18,7 @@ from diorama.serve.items import Filter
 from diorama.serve.measured import balances, histograms, spectra
 from diorama.serve.opened import LOOK, Items, Number
 from diorama.serve.pictures import pictures
+from diorama.serve.template import template
 from diorama.serve.told import captions, people, provenance
 
 GROUPS, IN_GROUP = 6, 6  # of duplicates, and clips shown of each
@@ -49,18 +48,8 @@ def write_curation_report(path: Path | str) -> Path:
     }  # fmt: skip
     data["pictures"] = pictures(catalogue, items.con, items.wanted)
     target = catalogue.path / "report.html"
-    write_text(target, _environment().get_template("curation.html.j2").render(data))
+    write_text(target, template("curation.html.j2", {"share": share, "size": size, "lasting": lasting}).render(data))
     return target
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("diorama.serve", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
-    filters: dict[str, Any] = {"whole": "{:,}".format, "share": share, "size": size, "lasting": lasting}
-    environment.filters |= filters
-    return environment
 
 
 def share(part: float, whole: float) -> str:

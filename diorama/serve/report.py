@@ -9,7 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
@@ -21,6 +20,7 @@ from diorama.run.evaluate import kept_scores
 from diorama.run.look import Look, look
 from diorama.serve import plots
 from diorama.serve.embed import TILE, joined, shown, strip
+from diorama.serve.template import template
 from diorama.train.log import read_log
 
 
@@ -43,7 +43,7 @@ def write_report(folder: Folder) -> Path:
         "noise": plots.noise(seen.arrays, held_back),
         "spectra": plots.spectra(seen.arrays),
     }
-    page = _environment().get_template("report.html.j2").render(
+    page = template("report.html.j2", {"figure": _figure, "kinds": _counted, "shape": _shape}).render(
         run=run, path=_near(folder.path), about=seen.about, config=folder.config.read_text(), figures=figures,
         held="held-back clips" if held_back else "training clips (none is held back)",
         learned=_learned(run), what=_what(run, seen), facts=_facts(run, seen, logs, machines),
@@ -53,16 +53,6 @@ def write_report(folder: Folder) -> Path:
     path = folder.path / "report.html"
     write_text(path, page)
     return path
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("diorama.serve", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
-    filters: dict[str, Any] = {"figure": _figure, "whole": "{:,}".format, "kinds": _counted, "shape": _shape}
-    environment.filters |= filters
-    return environment
 
 
 def _figure(score: float | None, digits: int = 3) -> str:

@@ -1,21 +1,18 @@
 """The page in a real browser: what people do there is done, and the console stays silent."""
 
 import shutil
-import socket
-import threading
 import time
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import uvicorn
 
+from benchmarks.look import serving
 from diorama.data import Catalogue, Curation, Drop, Where, curate
 from diorama.data.export import export
 from diorama.data.stages.preview import Preview
 from diorama.media import write_mp4, write_png
 from diorama.serve.gallery import Gallery
-from diorama.serve.look import app
 from tests.data.make import picture, video
 from tests.data.toy import Bright, Relative
 
@@ -58,14 +55,8 @@ def catalogue(folder, tmp_path_factory):
 @pytest.fixture
 def address(catalogue) -> Iterator[str]:
     gallery = Gallery(catalogue)
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app(gallery), log_level="warning"))
-    thread = threading.Thread(target=server.run, args=([listening],))
-    thread.start()
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-    server.should_exit = True
-    thread.join()
+    with serving(gallery) as address:
+        yield address
     gallery.close()
 
 

@@ -1,7 +1,6 @@
 """The report of a curation: its numbers are the catalogue's, each opens its items, and nothing lies outside of it."""
 
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -24,8 +23,8 @@ from diorama.serve.opened import LOOK, Items, fragment
 from diorama.serve.told import captions, people, provenance
 from tests.data.make import media_folder, picture
 from tests.data.toy import Bright, Halves, Picky
+from tests.serve.page import Page
 
-VOID = {"meta", "img", "br", "path", "use", "rect"}
 POLICY = Curation(
     stages=(Bright(), Picky(), Preview(side=64)),
     rules=(
@@ -35,38 +34,6 @@ POLICY = Curation(
         Drop("tall", (Where("clip.aspect", below=Percentile(0)),)),
     ),
 )
-
-
-class Page(HTMLParser):
-    """Fails on tags that are not closed in order; keeps the text and every address."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.open: list[str] = []
-        self.addresses: list[str] = []
-        self.tags: list[str] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [value for name, value in attributes if name in ("src", "href", "xlink:href") and value]
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attributes)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data + " "
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@
 Names are imported when they are first used: only the encoders need JAX.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from diorama.core.lazy import lazy
 
 if TYPE_CHECKING:
     from diorama.data.embed.clusters import Clusters
@@ -20,19 +21,16 @@ if TYPE_CHECKING:
     from diorama.data.embed.score import Score
     from diorama.data.embed.semantic import SemanticDuplicates
 
-_MODULES = {
-    "Clusters": "clusters",
-    "Onnx": "onnx",
-    "Pretrained": "pretrained",
-    "Score": "score",
-    "SelfSupervised": "encoder",
-    "SemanticDuplicates": "semantic",
-}
+__getattr__ = lazy(
+    __name__,
+    {
+        "clusters": ("Clusters",),
+        "onnx": ("Onnx",),
+        "pretrained": ("Pretrained",),
+        "score": ("Score",),
+        "encoder": ("SelfSupervised",),
+        "semantic": ("SemanticDuplicates",),
+    },
+)
 
 __all__ = ["Clusters", "Onnx", "Pretrained", "Score", "SelfSupervised", "SemanticDuplicates"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
