@@ -7,9 +7,11 @@ Hardware:  two CPU cores; a model takes about 150 CPU-seconds, a set 10. It can 
 
 CIFAR-10 (A. Krizhevsky 2009). For every seed 4,000 pictures, 400 of each class, are the clean set; `planted.pollute`
 makes the raw set of it. They are curated at 32 x 32 by `curate_stills` with one change: `technical.sharpness` cannot be
-judged there, so pictures count as blurred that lack noise; the threshold was chosen on another part of the data. Then
-the same network is trained for as many examples on each set, in pixels at 16 x 16. Samples, as many of each class, are
-compared with 10,000 other clean pictures by a classifier that was trained on others again.
+judged there, so pictures count as blurred that lack noise; the threshold was chosen on another part of the data. To
+its rules come a check of labels, by classifiers that have not seen the picture, and weights that make all classes
+equally common in training. Then the same network is trained for as many examples on each set, in pixels at 16 x 16.
+Samples, as many of each class, are compared with 10,000 other clean pictures by a classifier that was trained on others
+again.
 
 Beside the Fréchet distance stand direct measures of the samples: how many a classifier of planted flaws takes for
 flawed, and how many lie nearer to one of the 20 pictures that were copied many times than to any other of the clean
@@ -38,7 +40,7 @@ from benchmarks.planted.pollute import DAMAGE, Sample, pollute
 from diorama.codec import PixelCodecConfig
 from diorama.core.files import write_text
 from diorama.data import Catalogue, ClipSource, Curation, Drop, Where, curate
-from diorama.data.balance import Quota
+from diorama.data.balance import Balance, InverseFrequency
 from diorama.data.rules import VERDICT, Rule
 from diorama.diffusion import DenoiserConfig
 from diorama.evaluate import Judge, generation_scores, label_score, multi_hot, train_judge
@@ -53,7 +55,6 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 SIDE = 16  # pixels at which pictures are trained on and judged
 A_CLASS = 400  # clean pictures of each class, a seed
 SAMPLES = 1000  # drawn of each model, and real ones in their place for the floor
-QUOTA = 80  # pictures of a class that balancing leaves
 FOLDS = 3  # of the classifier that checks labels
 UNLIKELY = 2  # classes: a label is doubted that is among the least likely so many
 TUNING = 1000  # the seed of the pool on which thresholds were chosen; it is in no result
@@ -67,7 +68,8 @@ GROUPS = {
 SEEN = ("sound", *DAMAGE)  # what may be seen of a single picture
 KINDS = ("sound", "copy", *DAMAGE, "mislabelled")
 ALL = ("raw", "clean", "curated")
-ABLATIONS = (*(f"without {group}" for group in GROUPS), "with balance", "with label check")
+BALANCE, LABELS = "without balance", "without label check"
+ABLATIONS = (BALANCE, LABELS, *(f"without {group}" for group in GROUPS))
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,16 @@ class Doubted:
         return pa.Table.from_pylist([{"id": i} | row for (i,) in rows], VERDICT)
 
 
-def policy(without: str | None = None, more: Sequence[Rule] = ()) -> Curation:
-    """`curate_stills` for 32 x 32 pixels, without a group of its rules, and with others."""
+def policy(condition: str, doubted: Doubted) -> Curation:
+    """`curate_stills` for 32 x 32 pixels with a check of labels and balance, or as `condition` says without a part."""
     curation = curate_stills.recipe()
     blurred = Drop("blurred", (Where("technical.noise", below=0.7), Where("technical.edges", above=3.4)))
-    rules = [blurred if rule.name == "blurred" else rule for rule in curation.rules]
-    return replace(curation, rules=(*(r for r in rules if not without or r.name not in GROUPS[without]), *more))
+    rules: list[Rule] = [blurred if rule.name == "blurred" else rule for rule in curation.rules]
+    if condition != LABELS:
+        rules.append(doubted)
+    left_out = GROUPS.get(condition.removeprefix("without "), ())
+    balance: tuple[Balance, ...] = (InverseFrequency("label", power=1.0),) if condition != BALANCE else ()
+    return replace(curation, rules=tuple(r for r in rules if r.name not in left_out), balance=balance)
 
 
 def experiment(examples: int) -> Run:
@@ -226,20 +232,16 @@ class Experiment:
         source = table(self.out / "data" / f"{pool}-{seed}.parquet", samples)
         if condition in ("clean", "raw"):
             curation = Curation()
-        elif condition == "with balance":
-            curation = policy(more=(Quota("label", QUOTA),))
-        elif condition == "with label check":
-            curation = policy(more=(Doubted(tuple(f"{source.resolve()}#{i:08d}" for i in doubted(samples, seed))),))
         else:
-            curation = policy(without=condition.removeprefix("without ") if condition != "curated" else None)
+            curation = policy(condition, Doubted(tuple(f"{source.resolve()}#{i:08d}" for i in doubted(samples, seed))))
         path = self.out / "catalogues" / source.stem
         print(f"{condition} {seed}\n{curate([source], path, curation)}", flush=True)
         return Catalogue(path), samples
 
     def set(self, catalogue: Catalogue, folder: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Pictures of the set itself, as many as there are samples, and what their labels say."""
+        """Pictures of the set itself, as many as there are samples and as often as training draws them."""
         source = ClipSource(catalogue, "train", 1, SIDE, SIDE)
-        take = np.random.default_rng(0).permutation(len(source))[:SAMPLES]
+        take = np.random.default_rng(0).choice(len(source), SAMPLES, p=source.weights / source.weights.sum())
         return np.stack([source[int(i)]["media"] for i in take]), source.labels[take]
 
     def model(self, catalogue: Catalogue, folder: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,6 @@ from diorama.data.ledger import (
     CUTS,
     DECISION,
     KEYS,
-    LATEST,
     MEASURED,
     OBSERVATION,
     WORDS,
@@ -25,6 +24,7 @@ from diorama.data.ledger import (
     cut_files,
     quote,
 )
+from diorama.data.settled import last_verdicts
 from diorama.media import Part, Source
 from diorama.media.media import short
 
@@ -203,29 +203,26 @@ class Catalogue:
             con.execute(MEASURED.format(view=name, table=f"{name}_all", **last))
         cut_files(con, "seen", self._head.get("cut"))
         con.execute("create view observations as select * from files union all by name select * from pieces")
-        con.execute(LATEST.format(view="decisions", table="ledger"))
+        last_verdicts(con, self.path / "cache", view="decisions", table="ledger")
         con.register("clips", self.dataset)
         return con
 
     def summary(self, new: int = 0) -> Summary:
         """Counts of what is in and what was left out; `new` is what a curation just looked at."""
 
-        def count(column: str, table: str, where: str = "true") -> dict[str, int]:
-            rows = self.ask(
-                f"select {column} as k, count(*) as n from {table} where {where} group by k order by n desc, k"
-            )
+        def count(column: str) -> dict[str, int]:
+            rows = self.ask(f"select {column} as k, count(*) as n from clips group by k order by n desc, k")
             return dict(zip(rows["k"].to_pylist(), rows["n"].to_pylist(), strict=True))
 
-        clips = self.clips()
-        said = {f"with a {name}": len(clips) - clips[name].null_count for name in ("caption", "label")}
-        out = "verdict = 'drop' and reason <> 'cut otherwise now'"
-        gone = self.ask(f"select reason, location from decisions where {out} order by location").to_pylist()
-        dropped: dict[str, list[str]] = {}
-        for row in gone:
-            dropped.setdefault(row["reason"], []).append(row["location"])
-        dropped = dict(sorted(dropped.items(), key=lambda item: -len(item[1])))
-        return Summary(self._head["clips"], count("kind", "clips"), count("split", "clips"),
-                       said, dropped, new, self.hash())  # fmt: skip
+        [said] = self.ask(
+            'select count(caption) as "with a caption", count(label) as "with a label" from clips'
+        ).to_pylist()
+        gone = self.ask(
+            "select reason, list(location order by location) as locations from decisions "
+            "where verdict = 'drop' and reason <> 'cut otherwise now' group by reason order by count(*) desc, reason"
+        )
+        dropped = dict(zip(gone["reason"].to_pylist(), gone["locations"].to_pylist(), strict=True))
+        return Summary(self._head["clips"], count("kind"), count("split"), said, dropped, new, self.hash())
 
 
 def read_head(path: Path) -> dict[str, Any]:

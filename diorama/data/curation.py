@@ -10,19 +10,20 @@ Three steps, each safe to kill and each doing only what is not yet done:
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from diorama.core.errors import UserError
-from diorama.core.files import hash_bytes, sole_writer, write_text
+from diorama.core.files import sole_writer, write_text
 from diorama.data.catalogue import Catalogue, Summary, read_head
 from diorama.data.decide import Decision, folders, views
 from diorama.data.derive import derive
-from diorama.data.ledger import probe_folder
+from diorama.data.ledger import probe_folder, shards
 from diorama.data.observe import GONE, Work, observe
 from diorama.data.rules import Curation
 from diorama.data.runners import Local, Runner, named
@@ -108,40 +109,49 @@ class Examination:
             runs = "select run from observations union all select run from decisions"
             [(self.run,)] = con.execute(f"select coalesce(max(run), 0) + 1 from ({runs})").fetchall()
             if not same:
-                self.new = self._look(con, workers, runner)
+                since = f"select distinct root from observations where run > {before.get('run', 0):d}"
+                unfinished = {
+                    root for (root,) in con.execute(since).fetchall()
+                }  # looked at by a run that was cut short
+                changed = {
+                    root: source for root, source in self.sources.items()
+                    if not alike or root in unfinished or known.get(root) != self.head["sources"][root]
+                    or known.get(root) is None
+                }  # fmt: skip
+                self.new = self._look(con, changed, workers, runner)
             self._derive()
-            self.head |= self._ledgers()
+            self.head |= self._ledgers() | {"run": self.run}
 
     @property
     def _probe(self) -> str:
         return str(self.probe.relative_to(self.out))
 
     def _ledgers(self) -> dict[str, str]:
-        """What was observed and judged, by the names of its shards."""
-        folders = {"observed": self.probe, "judgements": self.out / "judgements"}
-        return {name: hash_bytes(" ".join(sorted(path.name for path in folder.glob("*.parquet"))).encode(), 8)
-                for name, folder in folders.items()}  # fmt: skip
+        """What was observed and judged."""
+        return {"observed": shards(self.probe), "judgements": shards(self.out / "judgements")}
 
     def decide(self) -> Decision:
         """Verdicts on all that was observed; none is recorded."""
         return Decision(self.out, self.probe, self.policy)
 
-    def _look(self, con: Any, workers: int | None, runner: Runner) -> int:
-        """Look at items that are new; returns how many there were."""
+    def _look(self, con: Any, sources: Mapping[str, Path], workers: int | None, runner: Runner) -> int:
+        """Look at what is new in `sources`, by root; returns how many items that were."""
         out, policy = self.out, self.policy
         items: dict[str, Item] = {}
-        for root, source in self.sources.items():
+        for root, source in sources.items():
             for item in listing(source, skip=out):
                 if not _is_text(item.location):
                     raise UserError(f"{item.location!r} has a name that is not UTF-8: rename it")
                 items.setdefault(item.location, item)
                 if not os.path.normpath(item.location).startswith(root):  # named from within, and changes elsewhere
                     self.head["sources"][root] = None
-        if not items:
-            raise UserError(f"nothing to curate: {', '.join(map(str, self.sources.values()))} holds no files")
-        seen = {location: (stamp, root) for location, stamp, root in
-                con.execute("select location, stamp, root from files").fetchall()}  # fmt: skip
-        roots = set(self.sources)
+        if sources and not items:
+            raise UserError(f"nothing to curate: {', '.join(map(str, sources.values()))} holds no files")
+        con.register("listed", pa.table({"location": list(items)}))
+        asked = "select location, stamp, root from files where root in (select unnest(?)) or location in (from listed)"
+        seen = {location: (stamp, root) for location, stamp, root in con.execute(asked, [list(sources)]).fetchall()}
+        con.unregister("listed")
+        roots = set(sources)
         new = [item for item in items.values() if seen.get(item.location, ("", ""))[0] != item.stamp]
         gone = [Item(location, root, GONE) for location, (stamp, root) in sorted(seen.items())
                 if root in roots and location not in items and stamp != GONE]  # fmt: skip

@@ -21,9 +21,9 @@ from diorama.data.derive import derived_folder, derived_schema, said_view
 from diorama.data.ledger import (
     DECISION,
     JUDGEMENT,
-    LATEST,
     MEASURED,
     OBSERVATION,
+    SINGLE,
     append,
     connect,
     cut_files,
@@ -32,6 +32,7 @@ from diorama.data.ledger import (
     stage_schema,
 )
 from diorama.data.rules import Curation, Rule
+from diorama.data.settled import comes_twice, keep_verdicts, last_verdicts, rank
 from diorama.data.splits import TEST, divide
 
 VERDICTS = ("keep", "drop", "undo", "caption", "label")  # of people
@@ -41,7 +42,7 @@ VERDICTS = ("keep", "drop", "undo", "caption", "label")  # of people
 _LATEST = """
 create view captioned as
   select id, last(reason order by nth) as words from judgements where verdict = 'caption' group by id;
-create {kind} latest as with
+create view latest as with
   clips as (select * from files where location not in (select location from parents)
     union all by name select * from pieces),
   labelled as (select id, last(reason order by nth) as words from judgements where verdict = 'label' group by id),
@@ -54,37 +55,14 @@ from clips left join captioned using (id) left join labelled using (id)
   left join numbered on numbered.words = labelled.words
 """
 
-# What a person chose before all others; a test clip before a training clip (so that none leaks), a captioned one
-# first, one whose source is still there before one of a source that was moved or deleted.
-_EXACT = """
-create view readable as select * from latest where error is null;
-create view twice as select id from readable group by id having count(*) > 1;
-create view judged as select id, last(verdict order by nth) as verdict, last(reason order by nth) as reason,
-  last(person order by nth) as person from judgements where verdict in ('keep', 'drop', 'undo')
-  group by id having last(verdict order by nth) <> 'undo';
-create table ranked as select *, 1 as copy, location as original from readable where id not in (select id from twice)
-  union all by name select *,
-    row_number() over bytes as copy, first_value(location) over bytes as original
-    from readable where id in (select id from twice)
-    window bytes as (partition by id
-      order by (split = 'test') desc nulls last, caption is null, root in (from away), location);
-create view alike_pixels as select pixels from ranked where copy = 1 group by pixels having count(*) > 1;
-create table unlike as select *, 1 as twin, location as original_twin from ranked
-  where copy = 1 and (pixels is null or pixels not in (from alike_pixels))
-  union all by name select * exclude (said),
-    row_number() over same as twin, first_value(location) over same as original_twin
-    from ranked left join (select id, verdict as said from judged) using (id)
-    where copy = 1 and pixels in (from alike_pixels)
-    window same as (partition by pixels
-      order by (said = 'keep') desc nulls last, (said = 'drop') nulls first,
-        (split = 'test') desc nulls last, caption is null, root in (from away), location);
-create view sound as select * from unlike where twin = 1;
-create view copies as select id, "group", asset, split from ranked where copy > 1
-  union all select id, "group", asset, split from unlike where twin > 1;
+_SOUND = """
+create view sound as select * exclude (copy, original, twin, original_twin, pieces) from ranked where twin = 1;
+create view copies as select id, "group", asset, split from ranked where copy > 1 or twin > 1;
 create view clip as
   select id, t, h, w, least(h, w) as side, w / h as aspect, t / rate as seconds, rate, bytes from sound;
 create table alike (id varchar, other varchar);
-insert into alike select t.id, s.id from unlike t join sound s on t.original_twin = s.location where t.twin > 1;
+insert into alike select twin.id, first.id from ranked as twin join ranked as first
+  on twin.original_twin = first.location where twin.twin > 1;
 create table cut (id varchar, reason varchar, partner varchar, metric varchar, value double, threshold double,
   actor varchar);
 insert into cut select id, coalesce(reason, 'judged'), null, null, null, null, person
@@ -94,14 +72,15 @@ create view left_over as select *, id in (select id from judged where verdict = 
 """
 
 _VERDICTS = """
-create table verdicts as
+create view verdicts as
   select location, id, 'drop' as verdict, error as reason, null as partner, null as metric, null as value,
-    null as threshold, 'rule' as actor from latest where error is not null
-  union all select location, id, 'drop', 'cut into clips', null, metric, len(starts), 1, 'rule' from parents
+    null as threshold, 'rule' as actor from ranked where error is not null
+  union all select location, id, 'drop', 'cut into clips', null, '{cut}.starts', pieces, 1, 'rule' from ranked
+    where pieces is not null
   union all select location, id, 'drop', 'same bytes as another clip', original, null, null, null, 'rule'
     from ranked where copy > 1
   union all select location, id, 'drop', 'same pixels as another clip', original_twin, null, null, null, 'rule'
-    from unlike where twin > 1
+    from ranked where twin > 1
   union all select location, id, 'drop', reason, partner, metric, value, threshold, actor
     from cut join (select id, location from sound) using (id)
   union all select location, left_over.id, 'keep',
@@ -112,18 +91,19 @@ create table verdicts as
 
 # All that decides splits.
 _DIVIDED = """
-select md5(string_agg(md5((id, "group", asset, split)::varchar), '' order by id)),
-  (select md5(string_agg(id || other, ' ' order by id, other)) from alike),
-  (select md5(string_agg((id, "group", asset, split)::varchar, ' ' order by (id, "group", asset, split))) from copies)
-from sound
+select (select bit_xor(belongs) from ranked where twin = 1), (select bit_xor(belongs) from ranked where copy > 1
+  or twin > 1), (select md5(string_agg(id || other, ' ' order by id, other)) from alike)
 """
 
 _CHANGED = """
-select new.* from verdicts new left join verdict old using (location)
-where (new.id, new.verdict, new.reason, new.partner, new.metric, new.value, new.threshold, new.actor) is distinct from
-  (old.id, old.verdict, old.reason, old.partner, old.metric, old.value, old.threshold, old.actor)
-union all by name select location, 'drop' as verdict, 'cut otherwise now' as reason, 'rule' as actor from verdict
-where location not in (select location from verdicts) and reason <> 'cut otherwise now'
+select location, new.id, coalesce(new.verdict, 'drop') as verdict, coalesce(new.reason, 'cut otherwise now') as reason,
+  new.partner, new.metric, new.value, new.threshold, coalesce(new.actor, 'rule') as actor
+from verdicts new full join verdict old using (location)
+where new.location is null and old.reason <> 'cut otherwise now' or new.location is not null and (
+  new.id is distinct from old.id or new.verdict is distinct from old.verdict or new.reason is distinct from old.reason
+  or new.partner is distinct from old.partner or new.metric is distinct from old.metric
+  or new.value is distinct from old.value or new.threshold is distinct from old.threshold
+  or new.actor is distinct from old.actor)
 order by location
 """
 
@@ -142,13 +122,16 @@ class Decision:
 
     def __init__(self, out: Path, probe: Path, policy: Curation) -> None:
         self.out, self.policy = out, policy
-        self.con = views(out, probe, policy, held=True)
-        roots = [root for (root,) in self.con.execute("select distinct root from latest").fetchall()]
+        self.con = views(out, probe, policy)
+        roots = [root for (root,) in self.con.execute("select distinct root from observations").fetchall()]
         away = [root for root in roots if not os.path.exists(root)]
         self.con.execute("create table away as select unnest(?::varchar[])", [away])
-        self.con.execute(_EXACT)
+        self.con.execute("create table cache as select ? as folder", [str(out / "cache")])
+        cutting = [stage_folder(out, policy.cut)] if policy.cut else []
+        rank(self.con, out / "cache", [probe, out / "judgements", *cutting])
+        self.con.execute(_SOUND)
         self.cuts = [self._cut(rule) for rule in policy.rules]
-        self.con.execute(_VERDICTS)
+        self.con.execute(_VERDICTS.format(cut=policy.cut.name if policy.cut else ""))
         self.kept = self._kept()
 
     def _cut(self, rule: Rule) -> Cut:
@@ -165,25 +148,31 @@ class Decision:
         """Append the verdicts that changed to the ledger, with the policy that took them."""
         time = datetime.now(UTC).isoformat(timespec="seconds")
         signed = f"{quote(self.policy.fingerprint)} as policy, {run:d} as run, {quote(time)} as time"
-        changed = self.con.sql(f"select *, {signed} from ({_CHANGED})").to_arrow_table()
+        self.con.execute(f"create table changed as select *, {signed} from ({_CHANGED})")
+        changed = self.con.sql("select * from changed").to_arrow_table().select(DECISION.names).cast(DECISION)
         if len(changed):
-            append(self.out / "decisions", f"{run:06d}", changed.select(DECISION.names).cast(DECISION))
+            append(self.out / "decisions", f"{run:06d}", changed)
+            keep_verdicts(self.con, self.out / "cache", run)
 
     def _kept(self) -> int:
-        """Make the table `kept`: the clips left, with their split, caption and weight; returns their number."""
+        """Make the view `kept`: the clips left, with their split, caption and weight; returns their number."""
         places = [name if "." in name else f"left_over.{name}" for name in self.policy.caption]
         words = "coalesce(" + ", ".join(f"nullif(trim({place}), '')" for place in places) + ")"
         caption = f"case when captioned.words is null then {words} else nullif(trim(captioned.words), '') end"
-        stages = dict.fromkeys(name.split(".")[0] for name in self.policy.caption if "." in name)
-        joins = " ".join(f"left join {stage} using (id)" for stage in stages)
-        self.con.register("weighed", combined(self.con, self.policy.balance))
+        joins = [
+            f"left join {stage} using (id)"
+            for stage in {name.split(".")[0]: 0 for name in self.policy.caption if "." in name}
+        ]
+        if self.policy.balance:
+            self.con.register("weighed", combined(self.con, self.policy.balance))
+            joins.append("join weighed using (id)")
+        weight = "weighed.weight" if self.policy.balance else "1.0::double"
         self.con.execute(
-            f"create table kept as select left_over.* replace (divided.split as split, {caption} as caption), "
-            f"weighed.weight from left_over join read_parquet({quote(self._divided())}) as divided using (id) "
-            f"join weighed using (id) left join captioned using (id) {joins}"
+            f"create view kept as select left_over.* replace (divided.split as split, {caption} as caption), "
+            f"{weight} as weight from left_over join read_parquet({quote(self._divided())}) as divided using (id) "
+            f"left join captioned using (id) {' '.join(joins)}"
         )
-        self.con.unregister("weighed")
-        [(count,)] = self.con.execute("select count(*) from kept").fetchall()
+        [(count,)] = self.con.execute("select count(*) from left_over").fetchall()
         return count
 
     def _divided(self) -> Path:
@@ -216,9 +205,9 @@ def folders(out: Path, policy: Curation) -> dict[str, Path]:
     return found
 
 
-def views(out: Path, probe: Path, policy: Curation, *, held: bool = False) -> duckdb.DuckDBPyConnection:
+def views(out: Path, probe: Path, policy: Curation) -> duckdb.DuckDBPyConnection:
     """DuckDB over a catalogue's ledgers: `latest` (what each item is), `verdict` (the last on each), `judgements`, and
-    one view a stage of the policy. held: `latest` is a table, for many questions."""
+    one view a stage of the policy."""
     where = folders(out, policy)
     stages = {f"{stage.name}_all": (where[stage.name], stage_schema(stage)) for stage in policy.looking}
     stages |= {f"{derived.name}_all": (where[derived.name], derived_schema(derived)) for derived in policy.derived}
@@ -226,11 +215,13 @@ def views(out: Path, probe: Path, policy: Curation, *, held: bool = False) -> du
         "observations": (probe, OBSERVATION), "decisions": (out / "decisions", DECISION),
         "judgements": (out / "judgements", JUDGEMENT), **stages,
     })  # fmt: skip
-    con.execute(LATEST.format(view="verdict", table="decisions"))
+    cache = out / "cache"
+    last_verdicts(con, cache, view="verdict", table="decisions")
     for stage in policy.looking:
-        con.execute(MEASURED.format(view=stage.name, table=f"{stage.name}_all", last="error", without=""))
+        one = MEASURED if comes_twice(con, cache, stage.name, where[stage.name]) else SINGLE
+        con.execute(one.format(view=stage.name, table=f"{stage.name}_all", last="error", without=""))
     cut_files(con, "observations", policy.cut.name if policy.cut else None)
-    con.execute(_LATEST.format(kind="table" if held else "view"))
+    con.execute(_LATEST)
     for n, derived in enumerate(policy.derived):
         current = f"select (id, words) from ({said_view(derived, policy.derived[:n])})"
         table = f"(select * from {derived.name}_all where (id, words) in ({current}))"

@@ -149,6 +149,11 @@ def fitting(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
         return pa.concat_tables([fitting(rows[:half], schema), fitting(rows[half:], schema)])
 
 
+def shards(folder: Path) -> str:
+    """What a folder of shards holds: the hash of their names, as none is ever edited."""
+    return hash_bytes(" ".join(sorted(path.name for path in folder.glob("*.parquet"))).encode(), 8)
+
+
 def append(folder: Path, name: str, table: pa.Table) -> None:
     """Write a table as `folder/name.parquet`, whole or not at all."""
     with write_aside(folder / f"{name}.parquet") as aside:
@@ -184,7 +189,9 @@ where (location, run) in (select (location, max(run)) from {table} group by loca
 """
 
 
-# One row a clip: a shard that was cut off may have been measured again, and of derived rows the last one counts.
+# One row a clip: a shard that was cut off may have been measured again, and of derived rows the last one counts. SINGLE
+# is the same, and faster, where no clip comes twice.
+SINGLE = "create view {view} as select * from {table}"
 MEASURED = """
 create view {view} as select * exclude (copy{without}) from
 (select *, row_number() over (partition by id order by {last}) as copy from {table}) where copy = 1

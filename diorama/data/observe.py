@@ -100,7 +100,8 @@ def observe(
             places = {stage.name: stage_folder(catalogue, stage) for stage in observer.stages}
             for column, folder in [*places.items(), ("item", probe)]:  # last: an item is done when its row is here
                 if rows := seen[column].drop_null():
-                    append(folder, name, pa.Table.from_struct_array(rows))
+                    said = f"{run:06d}-{name}" if column == "item" else name  # what is said may become what it was
+                    append(folder, said, pa.Table.from_struct_array(rows))
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from diorama.data.stages.stage import Derived, Stage
 from diorama.media import Limits
 
 # Views and tables of curation, beside which every stage has its own.
-RESERVED = {"observations", "decisions", "judgements", "latest", "verdict", "verdicts", "ranked", "unlike", "sound",
-            "judged", "cut", "left_over", "away", "found", "seen", "ledger", "clips", "item", "file", "files", "clip",
-            "parents", "pieces", "alike", "weighed", "valued", "kept", "stored",
-            "captioned", "readable", "twice", "divided", "probe",
-            "copies", "alike_pixels", "clip_rows", "held", "near_pairs", "labelled", "numbered"}  # fmt: skip
+RESERVED = {"observations", "decisions", "judgements", "latest", "verdict", "verdict_later", "decisions_later",
+            "verdicts", "changed", "ranked", "sound", "judged", "cut", "left_over", "away", "found",
+            "seen", "ledger", "clips", "item", "file", "files", "clip", "parents", "pieces", "alike",
+            "cache", "weighed", "valued", "kept", "stored", "clip_rows", "captioned", "divided", "probe",
+            "copies", "held", "listed", "near_pairs", "labelled", "numbered"}  # fmt: skip
 
 # What rules may ask for without a stage: the view `clip`.
 CLIP_MEASURES = {"clip.t": int, "clip.h": int, "clip.w": int, "clip.side": int, "clip.aspect": float,
@@ -99,7 +99,8 @@ class Rule(Protocol):
 
         `con` has the views `sound` (every readable clip, one of each content), `left_over` (those that no earlier
         rule left out; `chosen` where a person said keep), and one a stage, by id. Pairs of clips that belong together,
-        so that they must not come to lie in different splits, go to its table `alike` (id, other).
+        so that they must not come to lie in different splits, go to its table `alike` (id, other). Its table `cache`
+        (folder) says where a rule may keep what took long to find and follows from observations alone.
         """
 
 

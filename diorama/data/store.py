@@ -19,7 +19,7 @@ from diorama.core.errors import UserError
 from diorama.core.files import write_text
 from diorama.core.progress import progress
 from diorama.data.catalogue import read_head
-from diorama.data.ledger import CLIP, MANIFEST, MEDIA, quote
+from diorama.data.ledger import CLIP, MEDIA, quote
 from diorama.data.observe import identity
 from diorama.data.sources import fetch
 from diorama.media import BadMedia
@@ -31,16 +31,19 @@ HEAD_KEY = b"diorama"  # where a version of clips.lance holds what catalogue.jso
 
 # What a clip was stored from. Bytes are the same wherever they lie; a reference is to one state of one file, because a
 # clip that lies elsewhere now, or a table that names another file, would else stay a dead reference for ever.
-_PLACE = "case when bytes > {inline_bytes:d} or asset is not null then md5(location || ' ' || stamp) else '' end"
-_NEW = """
-select * from (select *, {place} as place from kept)
-where (id, place) not in (select (id, place) from stored) order by id
-"""
+_PLACE = (
+    "case when bytes > {inline_bytes:d} or asset is not null then md5(location || ' ' || stamp) else '' end as place"
+)
+_NEW = "select * from (select *, {place} from left_over) anti join stored using (id, place) order by id"
 _CLIPS = """
-create table clip_rows as select {columns} from (select *, {place} as place from kept)
-join (select id, place, max(address) as address from stored group by all) using (id, place) order by id
+create table clip_rows as select {columns}, told, rest from (select *, {place} from kept) join stored using (id, place)
+order by id
 """
-_HASH = "select md5(string_agg(md5(to_json({{{columns}}})::varchar), '' order by id)) from clip_rows"
+# The manifest's hash is that of every clip, in any order: what is told of it and what was decided of it.
+_HASHES = """
+select count(*), bit_xor(line), bit_xor(hash(line, rest, address))
+from (select *, md5_number(concat(id, told, ' ', weight, ' ', split, chr(10), caption)) as line from clip_rows)
+"""
 
 
 def store(con: duckdb.DuckDBPyConnection, out: Path, inline_bytes: int, head: dict[str, Any]) -> dict[str, Any]:
@@ -58,16 +61,16 @@ def store(con: duckdb.DuckDBPyConnection, out: Path, inline_bytes: int, head: di
                 _write(part, out / MEDIA_FOLDER, "append")
                 bar.advance(len(part))
         _register(con, out / MEDIA_FOLDER)
-    columns = ", ".join(f'"{name}"' for name in CLIP.names)
-    con.execute(_CLIPS.format(columns=columns, place=place))
+    con.execute(_CLIPS.format(place=place, columns=", ".join(f'"{name}"' for name in CLIP.names)))
+    [(count, told, rows)] = con.execute(_HASHES).fetchall()
     before = read_head(out)
-    rows = _hash(con, CLIP.names)
-    same = before.get("rows") == rows and all(before.get(name) == head[name] for name in ("probe", "cut", "stages"))
+    same = before.get("rows") == f"{rows:016x}" and all(
+        before.get(name) == head[name] for name in ("probe", "cut", "stages")
+    )
     version = before.get("version") if same and (out / CLIPS_FOLDER).exists() else None
-    [(count,)] = con.execute("select count(*) from clip_rows").fetchall()
-    head = {"format": 2, "clips": count, "hash": _hash(con, MANIFEST), "rows": rows, **head}
+    head = {"format": 2, "clips": count, "hash": f"{told:032x}", "rows": f"{rows:016x}", **head}
     if version is None:
-        table = con.sql("select * from clip_rows").to_arrow_table().cast(CLIP)
+        table = con.sql("select * exclude (told, rest) from clip_rows").to_arrow_table().cast(CLIP)
         described = table.replace_schema_metadata({HEAD_KEY: json.dumps(head)})  # of a release, when it is old
         version = _write(described, out / CLIPS_FOLDER, "overwrite")
     return head | {"version": version}
@@ -100,13 +103,6 @@ def add_vectors(con: duckdb.DuckDBPyConnection, out: Path, stage: str, column: s
             return
         dataset.drop_columns([name])  # clips were added since, or their words changed
     dataset.add_columns(table.to_reader())
-
-
-def _hash(con: duckdb.DuckDBPyConnection, names: list[str]) -> str:
-    """The hash of these columns of all clips."""
-    columns = ", ".join(f"'{name}': \"{name}\"" for name in names)
-    [(value,)] = con.execute(_HASH.format(columns=columns)).fetchall()
-    return value
 
 
 def _register(con: duckdb.DuckDBPyConnection, uri: Path) -> None:

@@ -29,8 +29,12 @@ class Item:
     said: dict[str, Any] = field(default_factory=dict)  # by the words of SAID; the rest as JSON under "more"
 
 
-def _stamp(path: Path, words: dict[str, Any]) -> str:
-    return hash_bytes(f"{path.stat().st_size} {changed(path)} {sorted(words.items())}".encode(), 8)
+def _state(path: Path) -> str:
+    return f"{path.stat().st_size} {changed(path)}"
+
+
+def _stamp(state: str, words: dict[str, Any]) -> str:
+    return hash_bytes(f"{state} {sorted(words.items())}".encode(), 8)
 
 
 def _text(path: Path) -> str:
@@ -88,19 +92,20 @@ def listing(root: Path, skip: Path | None = None) -> Iterator[Item]:
         if not path.exists():
             yield Item(str(path), str(root), "missing", words)
             continue
+        file = _state(path)
         if not is_container(path):
-            yield Item(str(path), str(root), _stamp(path, words), words)
+            yield Item(str(path), str(root), _stamp(file, words), words)
             continue
         if is_labels(path):
             continue
         try:
             rows = container(path).rows()
         except BadMedia:
-            yield Item(str(path), str(root), _stamp(path, {}))
+            yield Item(str(path), str(root), _stamp(file, {}))
             continue
         for number, row in enumerate(rows):
             spoken = merged(words, said(row, f"{path} row {number}"))
-            yield Item(f"{path}#{number:08d}", str(root), _stamp(path, spoken), spoken)
+            yield Item(f"{path}#{number:08d}", str(root), _stamp(file, spoken), spoken)
 
 
 def state(root: Path, skip: Path | None = None) -> str | None:
@@ -108,7 +113,7 @@ def state(root: Path, skip: Path | None = None) -> str | None:
     root = Path(os.path.abspath(root))
     if not root.is_dir():
         told = root.exists() and root.suffix not in SIDECARS  # a list names files that lie anywhere
-        return hash_bytes(f"{root.stat().st_size} {changed(root)}".encode()) if told else None
+        return hash_bytes(_state(root).encode()) if told else None
     digest = hashlib.blake2b(digest_size=16)
     folders = [str(root)]
     while folders:

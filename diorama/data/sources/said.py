@@ -103,5 +103,7 @@ def naming(row: dict[str, Any]) -> str:
 
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """What both say; `new` is right where they differ."""
-    more = json.loads(old.get("more", "{}")) | json.loads(new.get("more", "{}"))
-    return old | new | ({"more": json.dumps(more, sort_keys=True)} if more else {})
+    if not ("more" in old and "more" in new):
+        return old | new
+    more = json.loads(old["more"]) | json.loads(new["more"])
+    return old | new | {"more": json.dumps(more, sort_keys=True)}
