@@ -25,7 +25,7 @@ RESERVED = {"observations", "decisions", "judgements", "latest", "verdict", "ver
             "verdicts", "changed", "ranked", "sound", "judged", "cut", "left_over", "away", "found",
             "seen", "ledger", "clips", "item", "file", "files", "clip", "parents", "pieces", "alike",
             "cache", "weighed", "valued", "kept", "stored", "clip_rows", "captioned", "divided", "probe",
-            "copies", "held", "listed", "near_pairs", "labelled", "numbered"}  # fmt: skip
+            "copies", "held", "listed", "near_pairs", "asked_signatures", "labelled", "numbered"}  # fmt: skip
 
 # What rules may ask for without a stage: the view `clip`.
 CLIP_MEASURES = {"clip.t": int, "clip.h": int, "clip.w": int, "clip.side": int, "clip.aspect": float,

@@ -130,7 +130,7 @@ def _score(a: np.ndarray, b: np.ndarray, maps: np.ndarray) -> np.ndarray:
     a, warped = (x - (x * weight).sum((1, 2), keepdims=True) for x in (a, warped))
     size = side // CELLS
     aa, bb, ab = (
-        (x * inside).reshape(p, CELLS, size, CELLS, size).sum((2, 4)).reshape(p, -1)
+        (x * inside).reshape(p, CELLS, size, CELLS, size).sum((2, 4)).reshape(p, CELLS**2)
         for x in (a * a, warped * warped, a * warped)
     )
     total_a, total_b = (np.maximum(x.sum(-1, keepdims=True), 1e-6) for x in (aa, bb))

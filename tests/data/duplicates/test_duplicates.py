@@ -103,6 +103,13 @@ def test_verifier_tells_pictures_apart() -> None:
     assert scores[~np.eye(12, dtype=bool)].max() < 0.6
 
 
+def test_verifier_takes_pictures_that_all_differ() -> None:
+    thumbnails = [still(synthetic(np.random.default_rng(k), size=128))[1] for k in range(2)]
+    assert lay(thumbnails[0], thumbnails[1], SAME).scores[0] < 0.6
+    noise = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 64), np.uint8)
+    np.testing.assert_array_equal(lay(noise[0], noise[1], np.repeat(SAME, 3, 0)).scores, 0)
+
+
 def test_verifier_finds_the_map() -> None:
     thumbnail = still(synthetic(np.random.default_rng(1), size=256)[:256, :256])[1]
     matrix = np.array([[1.06, 0.04, 1.5], [-0.03, 0.95, -2.0]], np.float32)

@@ -37,12 +37,26 @@ def test_join_in_parts_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(join(hashes, distance=8)[0], whole)
 
 
+@pytest.mark.parametrize(("few", "entries"), [(0, 1), (1, 1), (30, 7), (30, 1000), (700, 1000)])
+def test_few_hashes_are_joined_with_many(monkeypatch: pytest.MonkeyPatch, few: int, entries: int) -> None:
+    monkeypatch.setattr(hamming, "ENTRIES", entries)
+    hashes = neighbours(1500)
+    a, b = hashes[-few:] if few else hashes[:0], hashes[: 1500 - few]
+    truth = np.argwhere(np.bitwise_count(a[:, None] ^ b[None]) <= 9)
+    np.testing.assert_array_equal(join(a, b, distance=9)[0], truth)
+    assert {(j, i) for i, j in join(b, a, distance=9)[0].tolist()} == set(map(tuple, truth.tolist()))
+
+
 def test_equal_hashes_are_pairs_and_what_is_left_out_is_counted() -> None:
     hashes = np.full(100, 7, np.uint64)
     pairs, skipped = join(hashes, distance=3)
     assert (len(pairs), skipped) == (100 * 99 // 2, 0)
     pairs, skipped = join(hashes, distance=3, longest=10)
     assert len(pairs) == sum(100 - lag for lag in range(1, 11))
+    assert skipped > 0
+    assert len(join(hashes[:30], hashes, distance=3)[0]) == 30 * 100
+    pairs, skipped = join(hashes[:30], hashes, distance=3, longest=10)
+    assert len(pairs) >= 30 * 10
     assert skipped > 0
 
 
