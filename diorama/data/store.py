@@ -13,6 +13,7 @@ from typing import Any
 
 import duckdb
 import lance
+import numpy as np
 import pyarrow as pa
 
 from diorama.core.errors import UserError
@@ -34,20 +35,21 @@ HEAD_KEY = b"diorama"  # where a version of clips.lance holds what catalogue.jso
 _PLACE = (
     "case when bytes > {inline_bytes:d} or asset is not null then md5(location || ' ' || stamp) else '' end as place"
 )
-_NEW = "select * from (select *, {place} from left_over) anti join stored using (id, place) order by id"
-_CLIPS = """
-create table clip_rows as select {columns}, told, rest from (select *, {place} from kept) join stored using (id, place)
-order by id
+_NEW = """
+select *, {place} from left_over
+where id in (select id from (select id, {place} from left_over) anti join stored using (id, place)) order by id
 """
 # The manifest's hash is that of every clip, in any order: what is told of it and what was decided of it.
-_HASHES = """
-select count(*), bit_xor(line), bit_xor(hash(line, rest, address))
-from (select *, md5_number(concat(id, told, ' ', weight, ' ', split, chr(10), caption)) as line from clip_rows)
+_CLIPS = """
+select {columns}, md5_number_lower(line) as low, md5_number_upper(line) as high, hash(line, rest, address) as whole
+from (select *, concat(id, told, ' ', weight, ' ', split, chr(10), caption) as line
+  from (select *, {place} from kept) join stored using (id, place))
+order by id
 """
 
 
 def store(con: duckdb.DuckDBPyConnection, out: Path, inline_bytes: int, head: dict[str, Any]) -> dict[str, Any]:
-    """Bring the datasets at `out` to hold exactly the clips of the table `kept`; `head` says what else describes them.
+    """Bring the datasets at `out` to hold exactly the clips of the view `kept`; `head` says what else describes them.
 
     Returns the whole of what catalogue.json is to say; whoever calls writes that last (`finish`). Files of at most
     `inline_bytes` are kept inside. Raises `UserError` where a file that is needed is away.
@@ -61,16 +63,15 @@ def store(con: duckdb.DuckDBPyConnection, out: Path, inline_bytes: int, head: di
                 _write(part, out / MEDIA_FOLDER, "append")
                 bar.advance(len(part))
         _register(con, out / MEDIA_FOLDER)
-    con.execute(_CLIPS.format(place=place, columns=", ".join(f'"{name}"' for name in CLIP.names)))
-    [(count, told, rows)] = con.execute(_HASHES).fetchall()
+    columns = ", ".join(f'"{name}"' for name in CLIP.names)
+    found = con.sql(_CLIPS.format(place=place, columns=columns)).to_arrow_table()
+    low, high, whole = (int(np.bitwise_xor.reduce(found[name].to_numpy())) for name in ("low", "high", "whole"))
+    head = {"format": 2, "clips": len(found), "hash": f"{high:016x}{low:016x}", "rows": f"{whole:016x}", **head}
     before = read_head(out)
-    same = before.get("rows") == f"{rows:016x}" and all(
-        before.get(name) == head[name] for name in ("probe", "cut", "stages")
-    )
+    same = all(before.get(name) == head[name] for name in ("rows", "probe", "cut", "stages"))
     version = before.get("version") if same and (out / CLIPS_FOLDER).exists() else None
-    head = {"format": 2, "clips": count, "hash": f"{told:032x}", "rows": f"{rows:016x}", **head}
     if version is None:
-        table = con.sql("select * exclude (told, rest) from clip_rows").to_arrow_table().cast(CLIP)
+        table = found.select(CLIP.names).cast(CLIP)
         described = table.replace_schema_metadata({HEAD_KEY: json.dumps(head)})  # of a release, when it is old
         version = _write(described, out / CLIPS_FOLDER, "overwrite")
     return head | {"version": version}
