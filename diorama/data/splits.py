@@ -141,7 +141,8 @@ def _placed(place: Mapping[int, float], shares: Mapping[str, float], given: set[
     order = sorted(shares, key=lambda split: split != TEST)
     upper = np.cumsum([shares[split] for split in order])
     names = [*order, TRAIN]
-    placed = {number: names[int(np.searchsorted(upper, at, side="right"))] for number, at in place.items()}
+    indices = np.searchsorted(upper, list(place.values()), side="right").tolist()
+    placed = {number: names[index] for number, index in zip(place, indices, strict=True)}
     for split in order:
         training = [number for number, other in placed.items() if other == TRAIN]
         if split not in given and split not in placed.values() and len(training) > 1:
