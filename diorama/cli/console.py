@@ -1,5 +1,6 @@
 """What commands say, and what libraries are kept from saying."""
 
+import errno
 import logging
 import os
 import shlex
@@ -28,6 +29,29 @@ def say(text: str = "") -> None:
 def complain(text: str) -> None:
     """A sentence about what went wrong, on standard error."""
     print(f"diorama: {text}", file=sys.stderr, flush=True)
+
+
+_GO_ON = "make room there, then run the same command again"
+_NO_RIGHT = "name another place, or change who may read and write there"
+_OTHER_KIND = "a file lies where a folder is to be, or a folder where a file: name another place"
+_MENDED = {
+    errno.ENOSPC: _GO_ON, errno.EDQUOT: _GO_ON, errno.EFBIG: _GO_ON,
+    errno.EACCES: _NO_RIGHT, errno.EPERM: _NO_RIGHT, errno.EROFS: _NO_RIGHT,
+    errno.EEXIST: _OTHER_KIND, errno.ENOTDIR: _OTHER_KIND, errno.EISDIR: _OTHER_KIND,
+}  # fmt: skip
+
+
+def of_the_system(error: Exception) -> str | None:
+    """What to say of an error that is a disk's or a folder's, as a full disk; None for one that may be a mistake here.
+
+    Lance and DuckDB give no number, but the system's words.
+    """
+    number, file = getattr(error, "errno", None), getattr(error, "filename", None)
+    if number is None and (isinstance(error, OSError) or type(error).__name__ == "IOException"):
+        number = next((n for n in _MENDED if os.strerror(n) in str(error)), None)
+    if not isinstance(number, int) or (number not in _MENDED and not file):
+        return None
+    return f"{f'{file}: ' if file else ''}{os.strerror(number)}: {_MENDED.get(number, 'name another place')}"
 
 
 def command(*words: object) -> str:

@@ -12,7 +12,11 @@ from diorama.cli.console import command, complain, say
 def curate(
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="SRC...", help="Folders of media, Parquet files with encoded images, IDX or NPZ files."),
+        typer.Argument(
+            metavar="SRC...",
+            help="Folders, pictures and videos, ZIP or TAR archives (WebDataset), CSV or JSON lists of files, Parquet, "
+            "Arrow or Lance tables of encoded media, IDX or NPZ arrays, or other catalogues.",
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="CATALOGUE", help="The catalogue's folder; sources add up over calls.")],
     recipe: Annotated[
@@ -51,9 +55,13 @@ def curate(
         complain(
             f"note: {out} was curated by other rules, which {out / 'policies' / last}.txt says; these replace them"
         )
-    if dry_run:
-        for line in rehearse(sources, out, policy, runner=runner):
-            say(line)
-        return
-    say(f"{out}: {curate(sources, out, policy, runner=runner)}")
+    try:
+        if dry_run:
+            for line in rehearse(sources, out, policy, runner=runner):
+                say(line)
+            return
+        say(f"{out}: {curate(sources, out, policy, runner=runner)}")
+    except KeyboardInterrupt:
+        complain("stopped: run the same command again to go on")
+        raise
     say(f"next: {command('train', 'latent_video', '--data', out)}")

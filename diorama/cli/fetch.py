@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from diorama.cli.console import command, say
+from diorama.cli.console import command, complain, say
+
+PRIVATE = "private address"  # the reason of such a failure
 
 
 def fetch(
@@ -37,5 +39,8 @@ def fetch(
     manners = Manners(
         contact, delay=delay, at_once=at_once, most_bytes=int(megabytes * 1e6), seconds=seconds, private=private
     )
-    say(f"{out}: {fetch_list(urls, out, manners, again=again)}")
+    tally = fetch_list(urls, out, manners, again=again)
+    say(f"{out}: {tally}")
+    if PRIVATE in tally.failed and not private:
+        complain("note: addresses of this machine and of its network are asked only with --private --again")
     say(f"next: {command('curate', out, '--out', 'catalogue')}")

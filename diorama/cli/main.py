@@ -1,8 +1,8 @@
 """`diorama`: the console entry point.
 
-Exit codes: 0 done; 1 the data, the settings or a folder were wrong (one sentence on standard error says what); 2 the
-command line was wrong; 130 interrupted by Ctrl-C; 143 told to stop by SIGTERM, with a checkpoint saved where training
-had begun. Anything else is a bug and keeps its traceback.
+Exit codes: 0 done; 1 the data, the settings, a folder or the disk were wrong (one sentence on standard error says
+what); 2 the command line was wrong; 130 interrupted by Ctrl-C; 143 told to stop by SIGTERM, with a checkpoint saved
+where training had begun. Anything else is a bug and keeps its traceback.
 """
 
 import importlib.metadata
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from diorama.cli.console import complain, quiet, say
+from diorama.cli.console import complain, of_the_system, quiet, say
 from diorama.cli.curate import curate
 from diorama.cli.demo import demo
 from diorama.cli.evaluate import evaluate
@@ -55,7 +55,8 @@ def main(args: Sequence[str] | None = None) -> None:
     except Exception as error:
         from diorama.core.errors import UserError  # here, because it brings JAX along and `--help` is to be quick
 
-        if not isinstance(error, UserError):
+        said = str(error) if isinstance(error, UserError) else of_the_system(error)
+        if said is None:
             raise
-        complain(str(error))
+        complain(said)
         raise SystemExit(1) from None

@@ -33,18 +33,19 @@ def known() -> dict[str, Path]:
     return found
 
 
-def load(name: str) -> ModuleType:
+def load(name: str, curation: bool = False) -> ModuleType:
     """The recipe file `name`: a path that ends in .py, or the name of a known one.
 
-    Raises `UserError` that lists the known recipes, or says what the file lacks.
+    Raises `UserError` that lists the known recipes (of curation, or of runs), or says what the file lacks.
     """
     from diorama.core.errors import UserError
 
     path = Path(name) if name.endswith(".py") else known().get(name)
     if path is None:
-        close = difflib.get_close_matches(name, known(), n=1, cutoff=0.4)
+        names = [recipe for recipe in known() if recipe.startswith("curate_") == curation]
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
         hint = f"; did you mean '{close[0]}'?" if close else ""
-        raise UserError(f"there is no recipe '{name}': use one of {', '.join(known())}, or a path to a .py file{hint}")
+        raise UserError(f"there is no recipe '{name}': use one of {', '.join(names)}, or a path to a .py file{hint}")
     if not path.is_file():
         raise UserError(f"{path} is no file: name a recipe or a path to a .py file that defines recipe()")
     spec = importlib.util.spec_from_file_location(_MODULE + path.stem, path)
@@ -100,8 +101,9 @@ def policy(name: str, settings: list[str]) -> "Curation":
 def _made(name: str, kind: type[T]) -> T:
     """What recipe() of the recipe `name` returns."""
     from diorama.core.errors import UserError
+    from diorama.data import Curation
 
-    module = load(name)
+    module = load(name, curation=kind is Curation)
     make = getattr(module, "recipe", None)
     if not callable(make):
         raise UserError(f"the recipe {name} defines no function recipe(): it should return a {kind.__name__}")

@@ -21,11 +21,20 @@ def report(
 
     Example:  [bold]diorama report runs/demo[/bold]
     """
+    from diorama.core.errors import UserError
+
+    if not of.is_dir():
+        raise UserError(f"there is no folder {of}: name what 'diorama train' or 'diorama curate' wrote")
     if (of / "catalogue.json").exists():
         from diorama.serve.curation import write_curation_report
 
         say(f"report: {write_curation_report(of)}")
         return
+    if not (of / "config.txt").exists():
+        raise UserError(
+            f"{of} is neither a run nor a finished catalogue: name what 'diorama train' or 'diorama curate' wrote; "
+            "where curation was stopped, run it again"
+        )
     from diorama.run import Folder
     from diorama.serve.report import write_report
 

@@ -19,7 +19,7 @@ def write_aside(path: Path | str) -> Iterator[Path]:
 
     It lies in a hidden folder beside `path`, so that no pattern such as `*.npy` finds a half-written file. A folder
     works as well as a file: an existing folder at `path` is replaced. What a killed process left is removed by the
-    next one that writes to the same folder.
+    next one that writes to the same folder. An `OSError` of the block, such as that of a full disk, names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,6 +33,10 @@ def write_aside(path: Path | str) -> Iterator[Path]:
         if aside.is_dir() and path.is_dir():
             shutil.rmtree(path)
         os.replace(aside, path)
+    except OSError as error:
+        if error.filename is None or str(error.filename).startswith(str(hidden)):
+            error.filename = str(path)
+        raise
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
 

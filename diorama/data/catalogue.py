@@ -1,6 +1,7 @@
 """A catalogue of clips: what curation left, ready to be asked and to be trained on."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from diorama.data.frames import Frames
 from diorama.data.ledger import (
     CUTS,
     DECISION,
+    JUDGEMENT,
     KEYS,
     MEASURED,
     OBSERVATION,
@@ -29,6 +31,9 @@ from diorama.media import Part, Source
 from diorama.media.media import short
 
 SHOWN = 3  # names of items left out, beside each reason
+REASONS = 8  # shown; of those beyond, a count
+NUMBERS = 12  # of a list, that are shown
+CUT, JUDGED = "cut into clips", "judged by a person"
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Summary:
     kinds: dict[str, int]  # clips by kind: image, video
     splits: dict[str, int]  # clips by split
     said: dict[str, int]  # clips that have a caption, a label
-    dropped: dict[str, list[str]]  # locations of the items left out, by reason, the commonest first
+    dropped: dict[str, list[str]]  # locations of the items that are no clips, by reason, the commonest first
     new: int  # items looked at by this call
     hash: str
 
@@ -53,35 +58,66 @@ class Summary:
 
         lines = [f"{self.clips:,} clips ({listed(self.kinds)}; {listed(self.splits)}), manifest {self.hash[:8]}"]
         lines.append(f"  {listed(self.said)}")
-        reasons = list(self.dropped.items())
-        lines += [f"  left out {len(gone):,}: {reason} ({some(gone)})" for reason, gone in reasons[:8]]
-        if reasons[8:]:
-            others = sum(len(gone) for _, gone in reasons[8:])
-            lines.append(f"  left out {others:,} for {len(reasons) - 8} other reasons, all in the decisions")
+        if cut := len(self.dropped.get(CUT, [])):
+            lines.append(f"  {_counted(cut, 'file')} {'was' if cut == 1 else 'were'} {CUT}")
+        reasons = [(reason, gone) for reason, gone in self.dropped.items() if reason != CUT]
+        shown = reasons[:REASONS] if len(reasons) > REASONS + 1 else reasons  # one more takes no more room than a count
+        lines += [f"  left out {len(gone):,}: {reason} ({some(gone)})" for reason, gone in shown]
+        if others := reasons[len(shown) :]:
+            count = sum(len(gone) for _, gone in others)
+            lines.append(f"  left out {count:,} for {len(others)} other reasons: 'diorama report' shows them all")
         lines.append(f"  {self.new:,} items were new or changed" if self.new else "  nothing was new: no work to do")
         return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """All that is known of one item: what was seen, what stages measured, and every verdict on it, the oldest first."""
+    """All that is known of one item: what was seen, what stages measured, every verdict on it, the oldest first, and
+    what people said of it (rows of `JUDGEMENT`), likewise."""
 
     item: dict[str, Any]
     measured: dict[str, dict[str, Any]]
     history: list[dict[str, Any]]
+    judgements: list[dict[str, Any]]
 
     def __str__(self) -> str:
         def listed(row: dict[str, Any], *without: str) -> str:
             values = {k: v for k, v in row.items() if v is not None and k not in without and not isinstance(v, bytes)}
-            return ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in values.items())
+            return ", ".join(f"{k} {_worded(v)}" for k, v in values.items())
 
         lines = [self.item["location"], f"  seen: {listed(self.item, 'location', 'root', 'stamp', 'run', 'more')}"]
         lines += [f"  {stage}: {listed(row, 'id')}" for stage, row in self.measured.items()]
+        told = [(row["time"], f"{row['person'] or 'someone'} {_said(row)}") for row in self.judgements]
         for row in self.history:
             why = f": {row['metric']} {row['value']:.4g}, threshold {row['threshold']:.4g}" if row["metric"] else ""
             instead = f"; {row['partner']} is kept" if row["partner"] else ""
-            lines.append(f"  {row['time']} {row['verdict']} ({row['actor']}): {row['reason']}{why}{instead}")
+            told.append((row["time"], f"{row['verdict']} ({row['actor']}): {row['reason']}{why}{instead}"))
+        lines += [f"  {time} {words}" for time, words in sorted(told, key=lambda timed: timed[0])]
         return "\n".join(lines)
+
+
+def _said(judgement: dict[str, Any]) -> str:
+    verdict, words = judgement["verdict"], judgement["reason"]
+    if verdict in ("caption", "label"):
+        return f"took the {verdict} back" if words is None else f"gave the {verdict} '{words}'"
+    return "took keep or drop back" if verdict == "undo" else f"said {verdict}" + (f": {words}" if words else "")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _worded(value: Any) -> str:
+    """A value as one reads it: pictures and long lists of numbers are counted."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if not isinstance(value, list) or not value:
+        return str(value)
+    if all(isinstance(part, bytes) for part in value):
+        return f"{_counted(len(value), 'picture')}, {math.ceil(sum(map(len, value)) / 1000):,} kB"
+    if len(value) > NUMBERS and all(isinstance(part, int | float | None) for part in value):
+        return _counted(len(value), "number")
+    return f"[{', '.join(map(_worded, value))}]"
 
 
 class Catalogue:
@@ -94,6 +130,8 @@ class Catalogue:
     def __init__(self, path: Path | str, *, release: str | None = None, cache_bytes: int = 2 << 30):
         self.path = Path(path)
         self.frames = Frames(self.media, cache_bytes)
+        if not self.path.is_dir():
+            raise UserError(f"there is no folder {self.path}: name a catalogue, as 'diorama curate' writes it")
         try:
             self._head = json.loads((self.path / "catalogue.json").read_text())
         except FileNotFoundError:
@@ -150,7 +188,8 @@ class Catalogue:
 
     def ask(self, question: str) -> pa.Table:
         """Answer SQL about the views `clips`, `observations` (the latest of each item), `decisions` (likewise),
-        `ledger` (every decision ever taken), and what each stage of the policy measured, by the stage's name.
+        `ledger` (every decision ever taken), `judgements` (what people said), and what each stage of the policy
+        measured, by the stage's name.
 
             catalogue.ask("select reason, count(*) from decisions where verdict = 'drop' group by reason")
         """
@@ -182,11 +221,13 @@ class Catalogue:
     def _explained(self, item: dict[str, Any]) -> "Explanation":
         con = self._views
         history = con.sql(f"select * from ledger where location = {quote(item['location'])} order by run")
+        said = con.sql(f"select * from judgements where id = {quote(item['id'] or '')} order by nth")
         measured: dict[str, dict[str, Any]] = {}
         for stage in self.stages:
             rows = con.sql(f"select * from {stage} where id = {quote(item['id'] or '')}").to_arrow_table().to_pylist()
             measured |= {stage: rows[0]} if rows else {}
-        return Explanation(item, measured, history.to_arrow_table().to_pylist())
+        told, said_of = history.to_arrow_table().to_pylist(), said.to_arrow_table().to_pylist()
+        return Explanation(item, measured, told, said_of)
 
     @cached_property
     def _views(self) -> duckdb.DuckDBPyConnection:
@@ -194,7 +235,8 @@ class Catalogue:
 
     def connection(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own to the views that `ask` names."""
-        tables = {"seen": (self.path / self._head["probe"], OBSERVATION), "ledger": (self.path / "decisions", DECISION)}
+        tables = {"seen": (self.path / self._head["probe"], OBSERVATION), "ledger": (self.path / "decisions", DECISION),
+                  "judgements": (self.path / "judgements", JUDGEMENT)}  # fmt: skip
         keys = {self._head.get("cut"): CUTS}
         stages = {name: (self.path / folder, keys.get(name, KEYS)) for name, folder in self.stages.items()}
         con = connect(tables | {f"{n}_all": (folder, pa.schema([*key, *WORDS])) for n, (folder, key) in stages.items()})
@@ -218,8 +260,9 @@ class Catalogue:
             'select count(caption) as "with a caption", count(label) as "with a label" from clips'
         ).to_pylist()
         gone = self.ask(
-            "select reason, list(location order by location) as locations from decisions "
-            "where verdict = 'drop' and reason <> 'cut otherwise now' group by reason order by count(*) desc, reason"
+            f"select case actor when 'rule' then reason else '{JUDGED}' end as reason, "
+            "list(location order by location) as locations from decisions "
+            "where verdict = 'drop' and reason <> 'cut otherwise now' group by 1 order by count(*) desc, 1"
         )
         dropped = dict(zip(gone["reason"].to_pylist(), gone["locations"].to_pylist(), strict=True))
         return Summary(self._head["clips"], count("kind"), count("split"), said, dropped, new, self.hash())

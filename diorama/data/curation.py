@@ -58,6 +58,8 @@ def curate(
             return Catalogue(out).summary()
         decision = look.decide()
         if not decision.kept:
+            if not decision.con.sql("select 1 from sound limit 1").fetchall():
+                raise UserError(f"{', '.join(map(str, sources))}: holds no clip that can be read")
             raise UserError("no clip is left: see what each rule cuts with --dry-run")
         decision.record(look.run)
         if not (text := out / "policies" / f"{policy.fingerprint}.txt").exists():

@@ -1,6 +1,7 @@
 """A catalogue for the tools of others: a Hugging Face folder, WebDataset shards, or Parquet; `curate` reads all three.
 
-Media go out as they came in, never encoded again, with everything that is said of them.
+Media go out as they came in, never encoded again, with everything that is said of them, where they came from, their
+size and length, and their weight in training.
 """
 
 import io
@@ -32,6 +33,11 @@ READ = 64  # clips read at a time
 SHARD = 4096  # clips a file, at most
 SHARD_BYTES = 1 << 30
 _TAKEN = {"member", *FILE, *MEDIA}  # words by which readers find media
+# What a catalogue knows of every clip, which goes along beside what people said. Not "frames" and "width": both
+# together would say that a picture is a strip.
+_KNOWN = {"original_location": pa.string(), "t": pa.int32(), "h": pa.int32(), "w": pa.int32(), "seconds": pa.float64(),
+          "weight": pa.float64()}  # fmt: skip
+_TYPES = _KNOWN | {name: kind for name, (kind, _) in SAID.items()}
 
 
 def export(catalogue: Catalogue, out: Path | str, form: str) -> int:
@@ -81,7 +87,12 @@ def _clips(catalogue: Catalogue, rows: list[dict[str, Any]]) -> Iterator[tuple[s
         for row, media in zip(part, catalogue.media(part), strict=True):
             data = _bytes(row, media)
             more = {k: v for k, v in json.loads(row["more"] or "{}").items() if k not in _TAKEN}
-            yield row["id"] + _suffix(row), data, more | {name: row[name] for name in SAID if row[name] is not None}
+            known = row | {
+                "original_location": str(more.get("original_location", row["location"])),  # exported twice: the first
+                "seconds": row["t"] / row["rate"] if row["rate"] else None,
+            }
+            said = {name: known[name] for name in _TYPES if known[name] is not None}
+            yield row["id"] + _suffix(row), data, more | said
 
 
 def _bytes(row: dict[str, Any], media: Source) -> bytes:
@@ -135,8 +146,8 @@ def _parquet(out: Path, split: str, number: int, shard: Shard) -> None:
     columns = {"media": pa.array([{"bytes": data, "path": name} for name, data, _ in shard])}
     for word in dict.fromkeys(word for _, _, said in shard for word in said):
         values = [said.get(word) for _, _, said in shard]
-        if word in SAID:
-            columns[word] = pa.array(values, SAID[word][0])
+        if word in _TYPES:
+            columns[word] = pa.array(values, _TYPES[word])
         else:
             columns[word] = pa.array([v if v is None or isinstance(v, str) else json.dumps(v) for v in values])
     pq.write_table(pa.table(columns), out / f"{split}-{number:06d}.parquet", row_group_size=256)

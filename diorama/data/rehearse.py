@@ -13,7 +13,7 @@ from diorama.data.ledger import quote
 from diorama.data.rules import Curation
 from diorama.data.runners import named
 from diorama.data.sources import fetch
-from diorama.media import BadMedia, Part, Reader, center_crop, contact_sheet, resize
+from diorama.media import BadMedia, Part, Reader, contact_sheet, scale
 
 SHOWN = 12  # clips on each side of a threshold
 CELL = 128  # pixels a side
@@ -76,12 +76,17 @@ def _draw(con: duckdb.DuckDBPyConnection, rule: str, path: Path) -> str:
 
 
 def _frames(locations: Sequence[str], starts: Mapping[str, float | None]) -> Iterator[np.ndarray]:
-    """The first frame of each (1, CELL, CELL, 3), grey where it cannot be read any more."""
+    """The first frame of each (1, CELL, CELL, 3), whole, in the middle of grey; grey alone where it cannot be read."""
     with Reader(1) as reader:
         for location in locations:
+            cell = np.full((1, CELL, CELL, 3), 128, np.uint8)
             try:
                 first = Part(fetch(location), starts.get(location) or 0.0, 1)
                 frame = reader.read(first, short_side=CELL).frames[:1]
-                yield center_crop(resize(frame, CELL, CELL), CELL, CELL)
+                height, width = frame.shape[1:3]
+                h, w = (max(round(side * CELL / max(height, width)), 1) for side in (height, width))
+                y, x = (CELL - h) // 2, (CELL - w) // 2
+                cell[:, y : y + h, x : x + w] = scale(frame, h, w)
             except BadMedia:
-                yield np.full((1, CELL, CELL, 3), 128, np.uint8)
+                pass
+            yield cell

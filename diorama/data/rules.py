@@ -7,7 +7,7 @@ changes, and every verdict names the measure, its value, the threshold and the c
 import difflib
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import duckdb
 import pyarrow as pa
@@ -24,9 +24,10 @@ from diorama.media import Limits
 RESERVED = {"observations", "decisions", "judgements", "latest", "verdict", "verdict_later", "decisions_later",
             "verdicts", "changed", "ranked", "sound", "judged", "cut", "left_over", "away", "found",
             "seen", "ledger", "clips", "item", "file", "files", "clip", "parents", "pieces", "alike",
-            "cache", "weighed", "valued", "kept", "stored", "clip_rows", "captioned", "divided", "probe",
+            "cache", "weighed", "valued", "kept", "stored", "captioned", "divided", "probe",
             "copies", "held", "listed", "near_pairs", "asked_signatures", "labelled", "numbered"}  # fmt: skip
 
+NEAREST = 5  # names of measures that a message gives
 # What rules may ask for without a stage: the view `clip`.
 CLIP_MEASURES = {"clip.t": int, "clip.h": int, "clip.w": int, "clip.side": int, "clip.aspect": float,
                  "clip.seconds": float, "clip.rate": float, "clip.bytes": int}  # fmt: skip
@@ -106,10 +107,20 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class Drop:
-    """Leaves out the clips for which every condition holds; the first one is recorded as the reason's measure."""
+    """Leaves out the clips for which every condition holds; the first one is recorded as the reason's measure.
+
+    Raises `UserError` for what are no conditions.
+    """
 
     name: str
     where: tuple[Where, ...]
+
+    def __post_init__(self) -> None:
+        given: Any = self.where
+        if not isinstance(given, tuple) or not given or not all(isinstance(where, Where) for where in given):
+            raise UserError(
+                f"rule '{self.name}' needs a tuple of conditions, as (Where(...),) with its comma; not {given!r}"
+            )
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -173,6 +184,11 @@ class Curation:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
+        for stages in (self.stages, (self.cut,) if self.cut else ()):
+            _are("stage", stages, ("name", "version", "columns", "__call__"))
+        _are("derived stage", self.derived, ("name", "version", "columns", "reads", "prepare"))
+        _are("rule", self.rules, ("name", "measures", "verdicts"))
+        _are("balance", self.balance, ("reads", "weights"))
         _distinct("rules", [rule.name for rule in self.rules])
         _distinct("stages", [stage.name for stage in self.measured])
         for stage in self.measured:
@@ -184,11 +200,12 @@ class Curation:
                     raise UserError(f"a stage or a column of one cannot be called '{word}': it is a word of curation")
         if self.cut and not {"starts", "ends", "seconds"} <= set(self.cut.columns):
             raise UserError(f"the stage {self.cut.name} cannot cut: it gives no starts, ends and seconds")
-        known = {*CLIP_MEASURES, *(f"{s.name}.{column}" for s in self.looking for column in s.columns)}
+        known = {f"{s.name}.{column}" for s in self.looking for column in s.columns}
         for derived in self.derived:
             for read in derived.reads:
                 _known(f"the stage {derived.name} reads", read, known if "." in read else OBSERVATION.names)
             known |= {f"{derived.name}.{column}" for column in derived.columns}
+        known |= {*CLIP_MEASURES}
         for balance in self.balance:
             for read in balance.reads:
                 _known(f"{type(balance).__name__} reads", read, known if "." in read else OBSERVATION.names)
@@ -225,6 +242,18 @@ class Curation:
         return hash_bytes((to_text(self, compared=True) + " ".join(versions)).encode(), 8)
 
 
+def _are(what: str, given: Any, parts: tuple[str, ...]) -> None:
+    """Raise `UserError` unless each of `given` is a `what`, which has these parts."""
+    if not isinstance(given, tuple | list):
+        raise UserError(f"a curation needs a tuple of {what}s, as ({type(given).__name__}(...),) with its comma")
+    for one in given:
+        if isinstance(one, type):
+            raise UserError(f"{one.__name__} is a class: write {one.__name__}(), with its settings")
+        if lacking := [part for part in parts if not hasattr(one, part)]:
+            hint = f": write Drop('its reason', ({type(one).__name__}(...),))" if isinstance(one, Where) else ""
+            raise UserError(f"{one!r} is no {what}, for want of {', '.join(lacking)}{hint}")
+
+
 def _distinct(what: str, names: list[str]) -> None:
     if len(set(names)) < len(names):
         raise UserError(f"two {what} have one name: {', '.join(names)}")
@@ -233,5 +262,6 @@ def _distinct(what: str, names: list[str]) -> None:
 def _known(who: str, measure: str, known: Collection[str]) -> None:
     if measure not in known:
         close = difflib.get_close_matches(measure, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(known)) or 'no stages'}"
+        nearest = difflib.get_close_matches(measure, known, n=NEAREST, cutoff=0.0)
+        hint = f"did you mean {close[0]}?" if close else f"the nearest are {', '.join(nearest)}"
         raise UserError(f"{who} {measure}, which no stage before it measures; {hint}")

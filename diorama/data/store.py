@@ -117,7 +117,11 @@ def _register(con: duckdb.DuckDBPyConnection, uri: Path) -> None:
 
 def _write(table: pa.Table, uri: Path, mode: str) -> int:
     mode = mode if uri.exists() else "create"
-    return lance.write_dataset(table, uri, schema=table.schema, mode=mode).version
+    try:
+        return lance.write_dataset(table, uri, schema=table.schema, mode=mode).version
+    except OSError as error:
+        error.filename = str(uri)  # which Lance does not say
+        raise
 
 
 def _parts(clips: list[dict[str, Any]], inline_bytes: int, uri: Path) -> Iterator[pa.Table]:

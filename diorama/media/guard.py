@@ -2,6 +2,9 @@
 
 Workers are plain child processes started by name, not by `multiprocessing`: nothing of the caller's program is
 imported again, so they are small, start in a quarter of a second and never load JAX.
+
+The memory limit is one of address space, where what a worker loaded and left in pieces for earlier files counts too.
+So a file is refused for memory only after a worker of its own had too little.
 """
 
 import atexit
@@ -21,6 +24,7 @@ from diorama.media.media import BadMedia, Limits, Media, Overrun
 from diorama.media.read import Part, Source, Whole
 from diorama.media.worker import Failure, receive, send
 
+_AGAIN = object()
 _MAIN = "from diorama.media.worker import main; main()"
 BACKSTOP = 20.0  # seconds beyond the limit: by then a worker's own alarm, set when it began, should have ended it
 MEMORY = 1_600_000_000  # bytes a worker may map beyond its own start, so that its peak stays below 2 GB
@@ -63,7 +67,7 @@ class Reader:
         """
         limits = limits or self.limits
         todo = iter(sources)
-        busy: dict[int, int] = {}  # worker -> index of its file
+        busy: dict[int, tuple[int, _Job]] = {}  # worker -> index of its file, and what it was asked
         done: dict[int, Any] = {}
         taken = given = 0
         exhausted = False
@@ -77,17 +81,24 @@ class Reader:
                     except StopIteration:
                         exhausted = True
                         break
-                    self._start(slot).ask((_plain(source), limits, options, apply), limits.timeout)
-                    busy[slot] = taken
+                    job = (_plain(source), limits, options, apply)
+                    self._start(slot).ask(job)
+                    busy[slot] = taken, job
                     taken += 1
                 while given in done:
                     yield done.pop(given)
                     given += 1
                 if busy:
                     for slot in self._wait(busy):
-                        done[busy.pop(slot)] = result = self._finish(slot)
+                        index, job = busy.pop(slot)
+                        result = self._finish(slot)
                         if isinstance(result, Failure):
                             raise RuntimeError(f"apply failed in a decoding worker:\n{result.traceback}")
+                        if result is _AGAIN:
+                            self._start(slot).ask(job)
+                            busy[slot] = index, job
+                        else:
+                            done[index] = result
                 elif exhausted and given == taken:
                     return
         finally:
@@ -111,7 +122,7 @@ class Reader:
             worker.kill()
         self._workers[slot] = None
 
-    def _wait(self, busy: dict[int, int]) -> list[int]:
+    def _wait(self, busy: Iterable[int]) -> list[int]:
         """Slots that have an answer, are dead, or are out of time."""
         workers = {slot: self._workers[slot] for slot in busy}
         patience = min(worker.deadline for worker in workers.values() if worker) - time.monotonic()
@@ -120,11 +131,16 @@ class Reader:
         return [s for s, w in workers.items() if w and (w.channel in ready or w.deadline <= now)]
 
     def _finish(self, slot: int) -> Any:
+        """The answer, or why there is none; `_AGAIN` where a new worker may have the memory that this one lacked."""
         worker = self._workers[slot]
         assert worker is not None
         try:
             if worker.channel.poll():
-                return receive(worker.channel)
+                answer = receive(worker.channel)
+                if isinstance(answer, Overrun):
+                    self._stop(slot)
+                    return answer if worker.files == 1 else _AGAIN
+                return answer
             reason = f"decoding took longer than {worker.patience:g} seconds"
         except (EOFError, OSError):
             reason = "the decoder crashed"
@@ -132,6 +148,9 @@ class Reader:
         if worker.process.returncode == -signal.SIGALRM:
             reason = f"decoding took longer than {worker.patience:g} seconds"
         return Overrun(reason)
+
+
+_Job = tuple[Source, Limits, dict[str, Any], Callable[[Media], Any] | None]
 
 
 class _Worker:
@@ -156,8 +175,9 @@ class _Worker:
         self.channel = Connection(ours.detach())
         self.patience = self.deadline = 0.0
         self.ready = False
+        self.files = 0  # that it was asked for so far
 
-    def ask(self, job: tuple[Any, ...], timeout: float) -> None:
+    def ask(self, job: "_Job") -> None:
         """Give it a file. The first time waits until it is up, so that a broken installation blames no file."""
         try:
             self.ready = self.ready or (self.channel.poll(60) and receive(self.channel) == "ready")
@@ -166,8 +186,9 @@ class _Worker:
         if not self.ready:
             self.kill()
             raise RuntimeError("a decoding worker did not start: does `import diorama.media` work in a new process?")
-        self.patience = timeout
-        self.deadline = time.monotonic() + timeout + BACKSTOP
+        self.files += 1
+        self.patience = job[1].timeout
+        self.deadline = time.monotonic() + self.patience + BACKSTOP
         send(self.channel, job)
 
     def kill(self) -> None:

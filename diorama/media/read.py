@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from diorama.media import image, video
-from diorama.media.media import BadMedia, Colour, Deadline, Info, Job, Limits, Media, short
+from diorama.media.media import BadMedia, Colour, Deadline, Info, Job, Limits, Media, Overrun, short
 from diorama.media.sniff import HEAD, is_text, sniff
 
 
@@ -43,7 +43,8 @@ def read(
     long videos of high resolution fit into memory; `fit` (bytes) chooses that side for a video that would take more.
 
     Raises BadMedia with one short reason for everything else: unreadable, damaged, truncated, not media, or beyond
-    `limits`. A decoder that hangs or crashes takes this process along; `read_guarded` does not.
+    `limits`; `Overrun`, which is one, where memory did not suffice. A decoder that hangs or crashes takes this process
+    along; `read_guarded` does not.
     """
     part = source if isinstance(source, Part) else Part(source, start, count)
     job = Job(limits, background, part.start, part.count, short_side, Deadline(limits.timeout), fit)
@@ -57,7 +58,7 @@ def read(
         except BadMedia as bad:
             raise _named(bad, head) from None
         except MemoryError:
-            raise BadMedia("needs more memory than there is") from None
+            raise Overrun("needs more memory than there is") from None
         except Exception as error:  # decoders raise nearly every type there is on damaged files
             raise BadMedia(f"damaged: {short(error)}") from None
 

@@ -11,6 +11,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from diorama.media.media import BadMedia, Deadline, Info, Job, Limits, Media, orient, short
 from diorama.media.resize import scale
 
+UNCOUNTED = 64  # frames there is room for at first, where a file does not say how many it has
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
@@ -115,6 +116,8 @@ def _demux(source: Any, reader: "_Reader", sound: "_Sound", deadline: Deadline) 
             if reader.done and sound.reaches(reader.end):
                 return
     except av.FFmpegError as error:
+        if isinstance(error, MemoryError):
+            raise
         raise BadMedia(f"damaged video after {reader.count} frames: {short(error)}") from None
 
 
@@ -169,14 +172,13 @@ class _Reader:
         if self.count == 0:
             limits = self.job.limits
             self.most = min(self.job.count or limits.frames, limits.frames, limits.total_bytes // image.nbytes)
-            self.frames = np.empty((self.expected or self.most, *image.shape), np.uint8)  # memory is taken when filled
+            self.frames = np.empty((self.expected or min(UNCOUNTED, self.most), *image.shape), np.uint8)
         if image.shape != self.frames.shape[1:]:
             h, w = self.frames.shape[1:3]
             raise BadMedia(f"size changes from {w}x{h} to {image.shape[1]}x{image.shape[0]} at frame {self.count}")
         if self.count == len(self.frames):
-            more = np.empty((max(self.most, self.count + 1), *image.shape), np.uint8)
-            more[: self.count] = self.frames
-            self.frames = more
+            room = max(min(3 * self.count // 2, self.most), self.count + 1)
+            self.frames.resize((room, *image.shape), refcheck=False)  # moves its pages; no second array is there
         self.frames[self.count] = image
 
     def _rgb(self, frame: Any) -> np.ndarray:
@@ -253,9 +255,11 @@ class _Sound:
                     self.rate, self.first = frame.sample_rate, frame.time
                     self.resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=frame.sample_rate)
                 for part in self.resampler.resample(frame):
-                    self.chunks.append(part.to_ndarray().T)
+                    self.chunks.append(np.ascontiguousarray(part.to_ndarray().T))
                     self.samples += len(self.chunks[-1])
         except (av.FFmpegError, ValueError) as error:
+            if isinstance(error, MemoryError):
+                raise
             self.missing = f"damaged sound: {short(error)}"
         if self.samples > self.limits.seconds * max(self.rate, 1) or self.samples * 8 > self.limits.total_bytes:
             raise BadMedia("its sound is longer than the limits allow")
@@ -273,13 +277,15 @@ class _Sound:
         if self.missing or not self.chunks:
             return None, None
         sound = np.concatenate(self.chunks).astype(np.float32, copy=False)
+        self.chunks.clear()  # ten minutes of stereo are 230 MB, of which no second copy is needed
         late = round(((self.first or 0.0) - first) * self.rate)
         if abs(late) <= 10 * self.rate or last is not None:  # beyond that, the two clocks are unrelated
-            silence = np.zeros((max(late, 0), sound.shape[1]), np.float32)
-            sound = np.concatenate([silence, sound[max(-late, 0) :]])
+            sound = sound[max(-late, 0) :]
+            if late > 0:
+                sound = np.concatenate([np.zeros((late, sound.shape[1]), np.float32), sound])
         if last is not None:
             sound = sound[: round((last - first) * self.rate)]
-        return np.clip(np.nan_to_num(sound), -1, 1), self.rate
+        return np.clip(np.nan_to_num(sound, copy=False), -1, 1, out=sound), self.rate
 
 
 def _alpha_decoder(stream: Any) -> Any:

@@ -1,14 +1,19 @@
 """The command line's manners: help, errors in one sentence, exit codes."""
 
+import errno
 import importlib.metadata
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from diorama.cli.main import main
+from tests.data.make import media_folder
 
+FORMS = ("Folders", "ZIP", "TAR", "CSV", "JSON", "Parquet", "Arrow", "Lance", "IDX", "NPZ")
 COMMANDS = ("demo", "curate", "train", "sample", "evaluate", "report")
 TINY = str(Path(__file__).with_name("tiny.py"))
 
@@ -26,6 +31,11 @@ def test_help_shows_an_example(command: str, capsys: pytest.CaptureFixture[str])
     code, out, _ = run(capsys, command, "--help")
     assert code == 0
     assert f"Example:  diorama {command}" in out
+
+
+def test_help_of_curate_names_every_form_it_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = run(capsys, "curate", "--help")
+    assert [form for form in FORMS if form not in out] == []
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,7 +70,16 @@ def test_a_wrong_command_line_exits_with_2(args: tuple[str, ...], capsys: pytest
         (("curate", "nowhere", "--out", "c"), "nowhere"),
         (("sample", "nowhere"), "nowhere is not a run"),
         (("evaluate", "nowhere"), "nowhere is not a run"),
-        (("report", "nowhere"), "nowhere is not a run"),
+        (("report", "nowhere"), "there is no folder nowhere"),
+        (("report", "photos"), "photos is neither a run nor a finished catalogue"),
+        (("tag", "nowhere", "v1"), "there is no folder nowhere"),
+        (("tag", "photos", "v1"), "photos is not a finished catalogue"),
+        (("curate", "photos/list.csv", "--out", "c"), "list.csv holds no clips"),
+        (
+            ("curate", "photos", "--out", "c", "--recipe", "curate_still"),
+            "use one of curate_labelled, curate_stills, curate_videos, or",
+        ),
+        (("train", "digitz", "--data", "c"), "use one of cifar10_class, digits, emoji_text, latent_video, weizmann"),
     ],
 )
 def test_a_wrong_request_exits_with_1_and_one_sentence(
@@ -70,6 +89,8 @@ def test_a_wrong_request_exits_with_1_and_one_sentence(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "list.csv").write_text("file_name,caption\n")
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, *args)
     assert code == 1
@@ -108,12 +129,65 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         main(["curate", "x", "--out", "c"])
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OSError("LanceError(IO): No space left on device (os error 28), /build/lance-file/src/writer.rs:190:9"),
+        duckdb.IOException('IO Error: Could not write file "/c/cache/y.parquet": No space left on device'),
+    ],
+)
+def test_a_full_disk_is_one_sentence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("diorama.data.curate", full, raising=False)
+    code, _, err = run(capsys, "curate", "x", "--out", "c")
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith("diorama: No space left on device: make room there")
+
+
+@pytest.mark.parametrize("error", [OSError("cannot identify image file"), ConnectionRefusedError(111, "refused")])
+def test_not_every_error_of_the_system_is_a_disk(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("diorama.data.curate", broken, raising=False)
+    with pytest.raises(type(error)):
+        main(["curate", "x", "--out", "c"])
+
+
+def test_a_place_that_cannot_be_written_to_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    media_folder(tmp_path / "in", stills=2, videos=0)
+    (tmp_path / "file").write_text("")
+    assert run(capsys, "curate", tmp_path / "in", "--out", tmp_path / "c")[0] == 0
+    for args in (
+        ("curate", tmp_path / "in", "--out", tmp_path / "file"),
+        ("curate", tmp_path / "in", "--out", tmp_path / "file" / "c"),
+        ("export", tmp_path / "c", "--out", tmp_path / "file" / "out"),
+    ):
+        code, _, err = run(capsys, *args)
+        assert (code, err.count("\n")) == (1, 1)
+        assert err.startswith(f"diorama: {tmp_path / 'file'}")
+        assert "a file lies where a folder is to be" in err
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "curate", media_folder(tmp_path / "in", stills=2, videos=0), "--out", "/proc/c")
+    assert (code, err) == (1, "diorama: /proc/c: No such file or directory: name another place\n")
+
+
 def test_ctrl_c_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted(*args: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("diorama.data.curate", interrupted, raising=False)
-    assert run(capsys, "curate", "x", "--out", "c")[0] == 130
+    code, _, err = run(capsys, "curate", "x", "--out", "c")
+    assert code == 130
+    assert "diorama: stopped: run the same command again to go on\n" in err
 
 
 def test_stopping_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Files that are never half written, and release files."""
 
+import errno
 import subprocess
 import sys
 
@@ -15,6 +16,20 @@ from diorama.core.files import hash_bytes, write_aside, write_text
 
 def names(folder):
     return sorted(p.name for p in folder.iterdir())
+
+
+def test_an_error_of_the_disk_names_the_file_that_was_to_be(tmp_path):
+    path = tmp_path / "a.txt"
+    with pytest.raises(OSError, match="No space") as full, write_aside(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert full.value.filename == str(path)
+    with pytest.raises(FileNotFoundError) as missing, write_aside(path) as aside:
+        (aside / "x").write_text("")
+    assert missing.value.filename == str(path)
+    with pytest.raises(FileNotFoundError) as other, write_aside(path):
+        (tmp_path / "nowhere" / "x").read_text()
+    assert other.value.filename == str(tmp_path / "nowhere" / "x")
+    assert names(tmp_path) == []
 
 
 def test_a_file_appears_whole_and_replaces(tmp_path):

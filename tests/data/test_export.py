@@ -4,6 +4,7 @@ import json
 import tarfile
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from diorama.core.errors import UserError
@@ -52,6 +53,35 @@ def test_what_else_is_said_goes_along(catalogue, tmp_path):
     with tarfile.open(next((tmp_path / "out").glob("train-*.tar"))) as tar:
         said = [json.loads(tar.extractfile(m).read()) for m in tar.getmembers() if m.name.endswith("json")]
     assert [s["mood"] for s in said if "mood" in s] in ([], ["grey"])  # by its hash it may be a test clip
+
+
+@pytest.mark.parametrize("form", ["folder", "webdataset", "parquet"])
+def test_all_that_is_known_of_a_clip_goes_along(tmp_path, form):
+    words = {"file_name": "video0.mp4", "caption": "a dog runs", "class": "dog", "license": "CC0", "author": "ada",
+             "url": "https://example.org/a", "terms": "none", "mood": "grey", "split": "train"}  # fmt: skip
+    folder = media_folder(tmp_path / "in", stills=0, videos=1)
+    (folder / "metadata.jsonl").write_text(json.dumps(words) + "\n")
+    curate([folder], tmp_path / "c")
+    export(Catalogue(tmp_path / "c"), tmp_path / "out", form)
+    want = {"caption": "a dog runs", "class_name": "dog", "licence": "CC0", "author": "ada", "terms": "none",
+            "origin": "https://example.org/a", "mood": "grey", "split": "train", "rate": 8.0, "weight": 1.0,
+            "t": 5, "h": 16, "w": 16, "seconds": 0.625, "original_location": str(folder / "video0.mp4")}  # fmt: skip
+    assert said(tmp_path / "out", form) == want
+    curate([tmp_path / "out"], tmp_path / "again")
+    export(Catalogue(tmp_path / "again"), tmp_path / "twice", form)
+    assert said(tmp_path / "twice", form) == want  # where it came from first
+
+
+def said(out, form) -> dict:
+    """What an export says of its only clip."""
+    if form == "folder":
+        row = json.loads((out / "train" / "metadata.jsonl").read_text())
+    elif form == "parquet":
+        [row] = pq.read_table(out / "train-000000.parquet").drop_columns(["media"]).to_pylist()
+    else:
+        with tarfile.open(out / "train-000000.tar") as tar:
+            row = json.loads(tar.extractfile(tar.getmembers()[1]).read())
+    return {word: value for word, value in row.items() if word != "file_name"}
 
 
 def test_nothing_is_overwritten(catalogue, tmp_path):

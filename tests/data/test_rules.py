@@ -8,9 +8,10 @@ from diorama.core.errors import UserError
 from diorama.data import Catalogue, Curation, Drop, Percentile, Where, curate, judge
 from diorama.data.curation import Examination
 from diorama.data.rehearse import CELL, rehearse
+from diorama.data.stages import Technical
 from diorama.media import read, write_mp4, write_png
 from tests.data.make import media_folder
-from tests.data.toy import Bright, Picky, Wrong
+from tests.data.toy import Bright, Picky, Relative, Wrong
 
 LEVELS = (10, 40, 80, 120, 200, 250)
 
@@ -150,6 +151,22 @@ def test_examine_writes_no_verdict(greys, tmp_path):
     assert not (out / "catalogue.json").exists()
 
 
+def test_a_rehearsal_shows_whole_frames(tmp_path):
+    (tmp_path / "in").mkdir()
+    for level in (40, 200):
+        wide = np.full((45, 160, 3), level, np.uint8)
+        wide[:, :20] = wide[:, -20:] = 0  # bars, which a square out of the middle would not show
+        write_png(tmp_path / "in" / f"{level}.png", wide)
+    list(rehearse([tmp_path / "in"], tmp_path / "c", dark(50)))
+    cell = read(tmp_path / "c" / "dry-run" / "dark.png").frames[0][4 : 4 + CELL, 4 : 4 + CELL, 0]
+    row = cell[CELL // 2]
+    assert (row[:12].max(), row[-12:].max()) == (0, 0)
+    assert set(row[20:-20].tolist()) == {40}
+    shown = np.flatnonzero(cell[:, CELL // 2] == 40)
+    assert len(shown) == 36  # 45 of 160, at 128
+    assert shown[0] == CELL - 1 - shown[-1]  # in the middle
+
+
 def test_a_rehearsal_shows_the_edge_and_decides_nothing(greys, tmp_path):
     out = tmp_path / "c"
     lines = list(rehearse([greys], out, dark(50)))
@@ -165,9 +182,33 @@ def test_a_rehearsal_shows_the_edge_and_decides_nothing(greys, tmp_path):
     assert curate([greys], out, dark(50)).new == 0
 
 
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Drop("x", Where("bright.mean", below=1)), r"rule 'x' needs a tuple of conditions, as \(Where"),
+        (lambda: Drop("x", ()), "needs a tuple of conditions"),
+        (lambda: Drop("x", ("bright.mean < 1",)), "needs a tuple of conditions"),
+        (lambda: Curation(rules=(Where("clip.t", below=1),)), r"is no rule, .*: write Drop\('its reason', \(Where"),
+        (lambda: Curation(rules=Drop("x", (Where("clip.t", below=1),))), r"tuple of rules, as \(Drop\(...\),\)"),
+        (lambda: Curation(stages=Bright()), r"tuple of stages, as \(Bright\(...\),\)"),
+        (lambda: Curation(stages=(Bright,)), r"Bright is a class: write Bright\(\)"),
+        (lambda: Curation(stages=("bright",)), "'bright' is no stage, for want of name, version"),
+        (lambda: Curation(stages=(Relative(),)), "is no stage, for want of __call__"),
+        (lambda: Curation(cut="shots"), "'shots' is no stage"),
+        (lambda: Curation(derived=(Bright(),)), "is no derived stage, for want of reads, prepare"),
+        (lambda: Curation(balance=(Bright(),)), "is no balance, for want of reads, weights"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused(make, said):
+    with pytest.raises(UserError, match=said):
+        make()
+
+
 def test_what_cannot_be_meant_is_refused():
     with pytest.raises(UserError, match=r"did you mean bright\.mean"):
         Curation(stages=(Bright(),), rules=(Drop("x", (Where("bright.meen", below=1),)),))
+    with pytest.raises(UserError, match=r"the nearest are (\S+, ){4}\S+$"):
+        Curation(stages=(Technical(),), caption=("vlm.caption",))
     with pytest.raises(UserError, match="two rules"):
         Curation(stages=(Bright(),), rules=dark(1).rules * 2)
     with pytest.raises(UserError, match="either below= or above="):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diorama.media import BadMedia, Limits, Reader, read, read_guarded
+from diorama.media import BadMedia, Limits, Overrun, Reader, read, read_guarded
+from diorama.media import image as image_module
 
 
 def png(i: int = 0) -> bytes:
@@ -36,6 +37,18 @@ def crash(media):
 
 def devour(media):
     return np.ones(4_000_000_000, np.uint8)
+
+
+hoarded = []
+
+
+def hoard(media):
+    hoarded.append(np.empty(300_000_000, np.uint8))  # as decoders leave memory in pieces
+    return os.getpid()
+
+
+def need(media):
+    return len(np.empty(300_000_000, np.uint8)), os.getpid()
 
 
 def mistake(media):
@@ -83,6 +96,31 @@ def test_accidents_are_reasons_and_the_next_file_is_fine(reader, accident, reaso
     assert reason in result.reason
     assert time.monotonic() - start < 10
     assert [red(r) for r in reader.map([png(1), png(2), png(3)])] == [1, 2, 3]
+
+
+def test_no_file_is_refused_for_memory_that_earlier_ones_took():
+    with Reader(1, memory=500_000_000) as pool:
+        (first,) = pool.map([png()], apply=hoard)
+        ((size, second),) = pool.map([png()], apply=need)
+        assert (size, second != first) == (300_000_000, True)
+        (refused,) = pool.map([png()], apply=devour)  # it had a worker of its own in the end
+        assert isinstance(refused, Overrun)
+        assert [red(r) for r in pool.map([png(1), png(2)])] == [1, 2]
+
+
+def test_order_is_kept_where_memory_runs_out():
+    with Reader(2, memory=500_000_000) as pool:
+        results = list(pool.map([png()] * 6, apply=hoard))
+    assert len(set(results)) > 2  # all are answered, by more workers than there are at a time
+
+
+def test_too_little_memory_is_no_damage(monkeypatch):
+    def decode(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(image_module, "decode", decode)
+    with pytest.raises(Overrun, match="memory"):
+        read(png())
 
 
 def test_a_worker_killed_between_files_is_replaced():

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from diorama.media import BadMedia, Limits, Part, probe, read, write_mp4
+from diorama.media import BadMedia, Limits, Part, Reader, probe, read, write_mp4
 
 RNG = np.random.default_rng(0)
 FRAMES = RNG.integers(0, 256, (12, 32, 48, 3), np.uint8)
@@ -196,3 +196,20 @@ def test_a_video_that_would_not_fit_is_shrunk(clip):
     assert media.info["size"] == (32, 48)
     np.testing.assert_array_equal(read(clip, fit=12 * 32 * 48 * 3).frames, FRAMES)
     assert read(clip, limits=Limits(total_bytes=12 * 16 * 24 * 3), fit=12 * 16 * 24 * 3).frames.shape[1] == 16
+
+
+def test_a_video_that_does_not_say_how_long_it_is_takes_no_more_memory_than_its_frames(tmp_path):
+    path = tmp_path / "live.mkv"
+    large = FRAMES[np.arange(100) % 12].repeat(8, axis=1).repeat(8, axis=2)
+    with av.open(str(path), "w", options={"live": "1"}) as target:
+        stream = target.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 256, 384, "bgr0"
+        for frame in large:
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(frame).reformat(format="bgr0")))
+        target.mux(stream.encode(None))
+    with av.open(str(path)) as source:
+        assert (source.duration, source.streams.video[0].frames) == (None, 0)
+    frames = read(path).frames
+    np.testing.assert_array_equal(frames, large)
+    with Reader(1, memory=500_000_000) as reader:  # where room for all that `Limits` allow would be 1 GB
+        np.testing.assert_array_equal(reader.read(path).frames, frames)

@@ -67,6 +67,13 @@ class Captions:
     reads: ClassVar[tuple[str, ...]] = ("preview.images",)
 
     def __post_init__(self) -> None:
+        if not callable(self.captioner) or isinstance(self.captioner, str | type):
+            raise UserError(
+                f"the stage {self.name} needs a model to ask, such as OpenAICompatible(...) or Command(...), "
+                f"not {self.captioner!r}; a prompt is given as prompts=('...',)"
+            )
+        if isinstance(self.prompts, str):
+            raise UserError(f"the stage {self.name} needs a tuple of prompts, as ({self.prompts!r},) with its comma")
         if not self.prompts or not all(prompt.strip() for prompt in self.prompts):
             raise UserError(f"the stage {self.name} needs prompts to ask by, and none may be empty")
 

@@ -37,6 +37,15 @@ def _stamp(state: str, words: dict[str, Any]) -> str:
     return hash_bytes(f"{state} {sorted(words.items())}".encode(), 8)
 
 
+def _is_catalogue(folder: Path) -> bool:
+    return (folder / "catalogue.json").exists() and (folder / "clips.lance").is_dir()
+
+
+def _passed(folder: Path, skip: Path | None) -> bool:
+    """Whether a folder inside a source is passed over."""
+    return folder == skip or _is_catalogue(folder)
+
+
 def _text(path: Path) -> str:
     """A text file, without the mark that Excel and Windows editors put first."""
     return path.read_text(encoding="utf-8-sig", errors="replace")
@@ -47,16 +56,17 @@ def _folder(root: Path, skip: Path | None) -> Iterator[tuple[Path, dict[str, Any
 
     Where two say different things, the nearer one is right: `NAME.txt` before any table, a table in a deeper folder
     before one further up, then the last table by name, then the last row. A `NAME.txt` without words says nothing.
+
+    Of a catalogue, its clips are what it holds; one that lies in a folder further down is passed over, since what it
+    was made of may well lie beside it.
     """
     found: list[Path] = []
     words: dict[Path, dict[str, Any]] = {}
     captions: dict[Path, str] = {}  # by path without suffix
     sidecars: set[Path] = set()
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and Path(folder, f) != skip)
-        if {"catalogue.json"} <= {
-            *names
-        } and "clips.lance" in folders:  # another catalogue: its clips are what it holds
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and not _passed(Path(folder, f), skip))
+        if Path(folder) == root and _is_catalogue(root):
             folders[:], names = ["clips.lance"], []
         tables = [f for f in folders if is_container(Path(folder, f))]  # a Lance table is a folder
         folders[:] = [f for f in folders if f not in tables]
@@ -80,7 +90,8 @@ def _folder(root: Path, skip: Path | None) -> Iterator[tuple[Path, dict[str, Any
 
 
 def listing(root: Path, skip: Path | None = None) -> Iterator[Item]:
-    """Every clip of the folder or file `root`, in a fixed order; the folder `skip` (a catalogue) is passed over.
+    """Every clip of the folder or file `root`, in a fixed order; the folder `skip`, and catalogues that lie inside of
+    `root`, are passed over.
 
     A file that no decoder can read is listed as well: curation records why. Raises `UserError` when `root` is missing
     or a sidecar is malformed.
@@ -119,9 +130,10 @@ def state(root: Path, skip: Path | None = None) -> str | None:
     while folders:
         with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:  # as `os.walk` passes over it
             for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.name.startswith(".") or entry.path == str(skip):
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if entry.name.startswith(".") or (is_folder and _passed(Path(entry.path), skip)):
                     continue
-                if entry.is_dir(follow_symlinks=False):
+                if is_folder:
                     folders.append(entry.path)
                     digest.update(f"{entry.path}\n".encode(errors="surrogateescape"))
                 else:
@@ -144,6 +156,8 @@ def _files(root: Path, skip: Path | None) -> Iterator[tuple[Path, dict[str, Any]
             f"{root} is a list of web addresses, which curation does not fetch: run 'diorama fetch {root} --out FOLDER "
             "--contact YOU', then curate FOLDER"
         )
+    elif root.suffix in SIDECARS and root.is_file():
+        raise UserError(f"{root} holds no clips: a list has a row for each, which names its file under 'file_name'")
     else:
         yield root, {}
 

@@ -61,6 +61,14 @@ def test_prompts_are_needed(prompts):
         Captions(Toy(), prompts)
 
 
+@pytest.mark.parametrize("captioner", ["a photo", Toy, None])
+def test_a_captioner_is_needed(captioner):
+    with pytest.raises(UserError, match="needs a model to ask, such as OpenAICompatible"):
+        Captions(captioner)
+    with pytest.raises(UserError, match=r"tuple of prompts, as \('a photo',\)"):
+        Captions(Toy(), "a photo")
+
+
 def test_a_catalogue_is_captioned_once_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(server, "BACK_OFF", 0.0)
     monkeypatch.setattr("diorama.data.derive.ROWS", 2)

@@ -10,7 +10,7 @@ import pytest
 
 from diorama.core.errors import UserError
 from diorama.data import Curation, curate
-from diorama.data.sources import fetch, listing
+from diorama.data.sources import fetch, listing, state
 from diorama.data.sources.said import said
 from diorama.data.strip import cut
 from diorama.media import BadMedia, read, write_png
@@ -249,11 +249,21 @@ def test_a_list_of_files(tmp_path):
     assert curate([tmp_path / "list.csv"], tmp_path / "c").clips == 2
 
 
-def test_a_folder_that_holds_a_catalogue_has_its_clips(tmp_path):
+def test_the_folder_of_a_catalogue_has_its_clips(tmp_path):
     first = curate([media_folder(tmp_path / "media")], tmp_path / "in" / "a", Curation(inline_bytes=200))
-    again = curate([tmp_path / "in"], tmp_path / "b")
+    again = curate([tmp_path / "in" / "a"], tmp_path / "b")
     assert again.hash == first.hash
     assert again.dropped == {}
+
+
+def test_a_catalogue_inside_a_source_is_passed_over(tmp_path):
+    folder = media_folder(tmp_path / "photos")
+    first = curate([folder], folder / "old" / "c")
+    second = curate([folder], tmp_path / "other")
+    assert (second.hash, second.dropped) == (first.hash, {})
+    before = state(folder)
+    curate([media_folder(tmp_path / "more", stills=9)], folder / "old" / "c")
+    assert state(folder) == before  # so that nothing is listed anew
 
 
 def test_odd_names_of_folders(tmp_path):
