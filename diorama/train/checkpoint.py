@@ -283,5 +283,9 @@ def _steps(folder: Path) -> list[int]:
 
 def _manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
     policy = ocp.checkpoint_managers.LatestN(keep) if keep else None
-    options = ocp.CheckpointManagerOptions(cleanup_tmp_directories=True, preservation_policy=policy)
+    options = ocp.CheckpointManagerOptions(
+        cleanup_tmp_directories=True, preservation_policy=policy,
+        # Processes meet at barriers by name; without names of its own, one manager's saves wait for the other's.
+        multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=folder.name),
+    )  # fmt: skip
     return ocp.CheckpointManager(folder, options=options)
