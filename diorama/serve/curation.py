@@ -4,19 +4,20 @@ All counts are SQL over the tables of `diorama look`; only pictures that are sho
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from diorama.core.files import write_text
+from diorama.core.progress import progress
 from diorama.data import Catalogue
 from diorama.serve import curation_plots as plots
 from diorama.serve.funnel import Applied, Step, applied, funnel, lines, unreadable
 from diorama.serve.items import Filter
 from diorama.serve.measured import balances, histograms, spectra
-from diorama.serve.opened import LOOK, Items, Number
+from diorama.serve.opened import Items, Number
 from diorama.serve.pictures import pictures
 from diorama.serve.template import template
 from diorama.serve.told import captions, people, provenance
@@ -36,16 +37,22 @@ def write_curation_report(path: Path | str) -> Path:
     items = Items(catalogue)
     rules = applied(policy)
     steps = funnel(items, rules)
-    data = {
-        "name": catalogue.path.resolve().name, "look": LOOK, "policy": policy, "steps": steps,
-        "facts": _facts(items), "head": _head(catalogue, head), "sources": _sources(items),
-        "unreadable": unreadable(items), "histograms": histograms(items, lines(rules, steps)),
-        "duplicates": _duplicates(items), "balance": balances(items), "captions": captions(items),
-        "provenance": provenance(items), "people": people(items, rules),
-        "unseen": _unseen(items, rules, steps, head.get("cut")),
-        "figure": plots.funnel([(step.name, step.left, step.out.count) for step in steps]),
-        "spectra": spectra(items, rules),
+    parts: dict[str, Callable[[], Any]] = {
+        "facts": lambda: _facts(items), "head": lambda: _head(catalogue, head), "sources": lambda: _sources(items),
+        "unreadable": lambda: unreadable(items), "histograms": lambda: histograms(items, lines(rules, steps)),
+        "duplicates": lambda: _duplicates(items), "balance": lambda: balances(items),
+        "captions": lambda: captions(items), "provenance": lambda: provenance(items),
+        "people": lambda: people(items, rules), "unseen": lambda: _unseen(items, rules, steps, head.get("cut")),
     }  # fmt: skip
+    data: dict[str, Any] = {
+        "name": catalogue.path.resolve().name, "policy": policy, "steps": steps,
+        "figure": plots.funnel([(step.name, step.left, step.out.count) for step in steps]),
+    }  # fmt: skip
+    with progress(len(parts), "counting", "section") as bar:
+        for name, part in parts.items():
+            data[name] = part()
+            bar.advance()
+    data["spectra"] = spectra(items, rules)
     data["pictures"] = pictures(catalogue, items.con, items.wanted)
     target = catalogue.path / "report.html"
     write_text(target, template("curation.html.j2", {"share": share, "size": size, "lasting": lasting}).render(data))

@@ -1,89 +1,116 @@
-"""The figures of a curation's report: funnel, histograms and spectra, in the colours of the page."""
+"""The figures of a curation's report: funnel, histograms, lengths and spectra, in the colours of the page."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
-import matplotlib
 import numpy as np
 from markupsafe import Markup
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogFormatterMathtext, LogLocator, MaxNLocator, NullFormatter
 
-from diorama.serve.plots import INK, SERIES, STYLE, svg
+from diorama.serve import svg
 
-KEPT, OUT = SERIES[0], SERIES[1]
-STYLE = STYLE | {"axes.axisbelow": True}
 CROWDED = 5  # times the second bar: a taller one is cut off, so that the others can be seen
+SMALL, TEXT = 10.0, 12.0  # letter heights in a panel, and in a figure as wide as the page
+PAGE = 1032.0  # pixels, the width of the page's text
+
+Link = Callable[[float | None, float | None], str]
 
 
 def funnel(steps: Sequence[tuple[str, int, int]]) -> Markup:
     """Bars of (name, left after the step, taken out by it), the first at the top."""
-    names, left, out = zip(*steps, strict=True)
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10.2, 0.9 + 0.33 * len(steps)), layout="constrained")
-        FigureCanvasSVG(figure)
-        axis = figure.subplots()
-        y = np.arange(len(steps))
-        axis.barh(y, left, color=KEPT, height=0.62, label="left after this step")
-        axis.barh(y, out, left=left, color=OUT, height=0.62, label="taken out here")
-        axis.set_yticks(y, names)
-        axis.invert_yaxis()
-        axis.grid(axis="y", visible=False)
-        most = max(1, *(a + b for a, b in zip(left, out, strict=True)))
-        for i, (stay, go) in enumerate(zip(left, out, strict=True)):
-            axis.text(stay + go + 0.008 * most, i, f"{stay:,}" + (f"   −{go:,}" if go else ""), va="center", fontsize=8)
-        axis.set_xlim(0, 1.13 * most)
-        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-        axis.set_xlabel("items")
-        figure.legend(loc="outside upper right", ncols=2, fontsize=8)
-        return svg(figure, "Items left after each step of curation")
+    pitch, thick, top = 29.0, 17.0, 30.0
+    most = max(1, *(left + out for _, left, out in steps))
+    said = [f"{left:,}" + (f"   −{out:,}" if out else "") for _, left, out in steps]
+    start = max(svg.wide(name, TEXT) for name, _, _ in steps) + 6
+    scale = (PAGE - start - max(svg.wide(words, TEXT) for words in said) - 8) / most
+    bottom = top + pitch * len(steps)
+    parts = _legend(["left after this step", "taken out here"], 12.0)
+    for tick in svg.ticks(0, most, 9, whole=True):
+        x = start + scale * tick
+        parts += [
+            svg.path([(x, top - 4), (x, bottom)], "grid"),
+            svg.text(x, bottom + 15, f"{tick:,.0f}", TEXT, "middle"),
+        ]
+    for i, ((name, left, out), words) in enumerate(zip(steps, said, strict=True)):
+        y = top + pitch * i
+        parts += [
+            svg.text(start - 8, y + 13, name, TEXT, "end"), svg.bar(start, y, scale * left, thick, "s1"),
+            svg.bar(start + scale * left, y, scale * out, thick, "s2"),
+            svg.text(start + scale * (left + out) + 8, y + 13, words, TEXT),
+        ]  # fmt: skip
+    parts.append(svg.text(start + scale * most / 2, bottom + 32, "items", TEXT, "middle"))
+    return svg.drawing(PAGE, bottom + 38, "Items left after each step of curation", parts)
+
+
+def _legend(names: Sequence[str], y: float) -> list[Markup]:
+    """Names with their colours, at the right of the page."""
+    x, parts = PAGE, list[Markup]()
+    for i, name in reversed(list(enumerate(names))):
+        x -= svg.wide(name, TEXT)
+        parts += [svg.text(x, y, name, TEXT), svg.bar(x - 18, y - 9, 12, 10, f"s{i + 1}")]
+        x -= 36
+    return parts
 
 
 def histogram(
-    edges: np.ndarray, kept: np.ndarray, out: np.ndarray, lines: Sequence[tuple[float, str]], log: bool, name: str
-) -> Markup:
+    edges: np.ndarray, kept: np.ndarray, out: np.ndarray, lines: Sequence[tuple[float, str]], log: bool, name: str,
+    link: Link,
+) -> Markup:  # fmt: skip
     """Counts of a measure by bins with `edges` (b + 1), of what is kept and, on top of it, of what is left out.
 
-    lines: thresholds with their rules.
+    lines: thresholds with their rules. link: the address of the clips from one value to another, both included; the
+    outermost bars have no outer end.
     """
-    with matplotlib.rc_context(STYLE | {"font.size": 8}):
-        figure = Figure(figsize=(3.3, 1.65))
-        FigureCanvasSVG(figure)
-        axis = figure.add_axes((0.115, 0.17, 0.865, 0.71))
-        axis.stairs(kept, edges, fill=True, color=KEPT)
-        axis.stairs(kept + out, edges, baseline=kept, fill=True, color=OUT)
-        axis.set_xscale("log" if log else "linear")
-        low, high = edges[0], edges[-1]
-        shown = [(limit, rule) for limit, rule in sorted(lines) if low <= limit <= high]
-        for i, (limit, rule) in enumerate(shown):
-            axis.axvline(limit, color=INK, lw=1, ls=(0, (3, 2)))
-            share = (np.log(limit / low) / np.log(high / low)) if log else (limit - low) / (high - low)
-            first = i == 0 and len(shown) > 1  # names of two thresholds lean away from each other
-            axis.annotate(rule, (limit, 1.02), xycoords=("data", "axes fraction"), fontsize=7.5,
-                          ha="right" if share > 0.7 or (first and share > 0.2) else "left")  # fmt: skip
-        axis.set_xlim(low, high)
-        *_, second, tallest = np.sort(kept + out)
-        if second and tallest > CROWDED * second:
-            at = int(np.argmax(kept + out))
-            axis.set_ylim(0, 2 * second)
-            axis.annotate(f"↑ {tallest:,}", ((edges[at] + edges[at + 1]) / 2, 0.97), xycoords=("data", "axes fraction"),
-                          fontsize=7.5, va="top", ha="right" if at > len(kept) / 2 else "left",
-                          xytext=(-6 if at > len(kept) / 2 else 6, 0), textcoords="offset points")  # fmt: skip
-        axis.grid(axis="x", visible=False)
-        axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-        axis.yaxis.set_major_formatter(FuncFormatter(_short))
-        if log and high / low >= 100:
-            axis.xaxis.set_major_locator(LogLocator(numticks=5))
-        else:
-            axis.xaxis.set_major_locator(MaxNLocator(5))
-        axis.xaxis.set_major_formatter(FuncFormatter(_short))
-        axis.xaxis.set_minor_formatter(NullFormatter())
-        return svg(figure, f"Histogram of {name}: kept, and left out on top")
+    width, height, right = 330.0, 108.0, 6.0
+    total = kept + out
+    *_, second, tallest = np.sort(total)
+    cut = bool(second) and tallest > CROWDED * second
+    most = 2.0 * second if cut else max(float(tallest), 1.0) * 1.06
+    levels = [(level, _short(level)) for level in svg.ticks(0, most, 4, whole=True)]
+    left = max(svg.wide(words, SMALL) for _, words in levels) + 4
+    across, (low, high) = width - left - right, (float(edges[0]), float(edges[-1]))
+
+    def x(value: float) -> float:
+        return left + across * (math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low))
+
+    shown = [(x(limit), rule) for limit, rule in sorted(lines) if low <= limit <= high]
+    placed = svg.rows(shown, SMALL, width)
+    top = 14.0 * (1 + max((row for row, _ in placed), default=0)) + 2
+    bottom = top + height
+
+    def y(count: float) -> float:
+        return bottom - height * min(count / most, 1.0)
+
+    parts = [svg.path([(left, y(level)), (width - right, y(level))], "grid") for level, _ in levels]
+    parts += [svg.text(left - 5, y(level) + 3.5, words, SMALL, "end") for level, words in levels]
+    for i in np.flatnonzero(total):
+        a, b, stay, go = float(edges[i]), float(edges[i + 1]), int(kept[i]), int(out[i])
+        between = f"{a:.4g} to {b:.4g}: {stay:,} kept, {go:,} left out"
+        start, end = None if i == 0 else a, None if i == len(total) - 1 else math.nextafter(b, -math.inf)
+        wide = max(x(b) - x(a), 0.5)
+        parts.append(svg.link(link(start, end), between, [
+            svg.bar(x(a), top, wide, height, "over"), svg.bar(x(a), y(stay), wide, bottom - y(stay), "s1"),
+            svg.bar(x(a), y(stay + go), wide, y(stay) - y(stay + go), "s2")]))  # fmt: skip
+    for (at, rule), (row, anchor) in zip(shown, placed, strict=True):
+        line = top - 5 - 14 * row
+        parts += [svg.path([(at, line + 3), (at, bottom)], "dashed"), svg.text(at, line, rule, SMALL, anchor)]
+    if cut:
+        at = int(np.argmax(total))
+        side = -4 if at > len(total) / 2 else 4
+        edge = x(float(edges[at])) if side < 0 else x(float(edges[at + 1]))
+        parts.append(svg.text(edge + side, top + 10, f"↑ {tallest:,}", SMALL, "end" if side < 0 else "start"))
+    parts.append(svg.path([(left, bottom), (width - right, bottom)], "axis"))
+    ticks = svg.log_ticks(low, high, 7) if log else svg.ticks(low, high, 6)
+    names = svg.apart([(x(tick), _short(tick)) for tick in ticks], SMALL, width)
+    parts += [svg.text(centre, bottom + 14, words, SMALL, "middle") for centre, words in names]
+    return svg.drawing(width, bottom + 18, f"Histogram of {name}: kept, and left out on top", parts)
 
 
-def _short(x: float, _: object = None) -> str:
-    """A number for a narrow axis."""
+def _short(x: float) -> str:
+    """A number for a narrow axis.
+
+    >>> _short(12000), _short(2.5e6), _short(0.05)
+    ('12k', '2.5M', '0.05')
+    """
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(x) >= size:
             return f"{x / (size if letter != 'k' else 1e3):g}{letter}"
@@ -92,16 +119,17 @@ def _short(x: float, _: object = None) -> str:
 
 def bars(names: Sequence[str], counts: Sequence[int], label: str) -> Markup:
     """Upright bars of counts, for few ordered values."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 2.2), layout="constrained")
-        FigureCanvasSVG(figure)
-        axis = figure.subplots()
-        axis.bar(range(len(names)), counts, color=KEPT, width=0.72)
-        axis.set_xticks(range(len(names)), names)
-        axis.grid(axis="x", visible=False)
-        axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axis.set(xlabel=label, ylabel="clips")
-        return svg(figure, f"Clips by {label}")
+    width, height, top = 500.0, 130.0, 16.0
+    most, bottom = max(1, *counts), top + height
+    pitch = width / len(names)
+    parts = list[Markup]()
+    for i, (name, count) in enumerate(zip(names, counts, strict=True)):
+        tall, middle = height * count / most, pitch * (i + 0.5)
+        parts += [svg.bar(middle - 0.36 * pitch, bottom - tall, 0.72 * pitch, tall, "s1"),
+                  svg.text(middle, bottom - tall - 4, f"{count:,}", TEXT, "middle"),
+                  svg.text(middle, bottom + 16, name, SMALL, "middle")]  # fmt: skip
+    parts += [svg.path([(0, bottom), (width, bottom)], "axis"), svg.text(width / 2, bottom + 34, label, TEXT, "middle")]
+    return svg.drawing(width, bottom + 40, f"Clips by {label}", parts)
 
 
 def spectra(curves: Sequence[tuple[str, np.ndarray]]) -> Markup:
@@ -109,28 +137,48 @@ def spectra(curves: Sequence[tuple[str, np.ndarray]]) -> Markup:
 
     Row i of a spectrum is i + 1 cycles over the picture.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10.2, 3.6), layout="constrained")
-        FigureCanvasSVG(figure)
-        axis = figure.subplots()
-        for (name, power), colour in zip(curves, SERIES, strict=False):
-            k = np.arange(1, power.shape[1] + 1) / power.shape[1]
-            low, middle, high = np.quantile(power, [0.25, 0.5, 0.75], axis=0)
-            axis.plot(k, middle, color=colour, label=f"{name}, {len(power)} of them")
-            axis.fill_between(k, low, high, color=colour, alpha=0.18, lw=0)
-        power = np.median(curves[0][1], axis=0)
-        k, at = np.arange(1, len(power) + 1) / len(power), min(3, len(power) - 1)
-        line = power[at] * (k[at] / k) ** 2
-        axis.plot(k, line, color=INK, lw=1, ls=(0, (4, 3)), label="1/f², as natural pictures have")
-        gap = 8 * " "
-        label = ("coarse", "←", "frequency, as a share of the finest that pixels can hold", "→", "fine")
-        axis.set(xscale="log", yscale="log", ylabel="power of brightness in [−1, 1]", xlabel=gap.join(label))
-        axis.set_xlim(k[0], 1.0)
-        axis.set_ylim(bottom=float(np.median(curves[0][1][:, -1])) / 100)  # what 8 bits round off is no picture
-        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-        axis.yaxis.set_major_formatter(LogFormatterMathtext())
-        for side in (axis.xaxis, axis.yaxis):
-            side.set_minor_formatter(NullFormatter())
-        axis.legend(fontsize=8, loc="lower left")
-        return svg(figure, "Radially averaged power spectra of sampled pictures")
+    left, right, top, height = 66.0, 6.0, 8.0, 300.0
+    bottom = top + height
+    bands = [(name, np.quantile(power, [0.25, 0.5, 0.75], axis=0)) for name, power in curves]
+    k = np.arange(1, curves[0][1].shape[1] + 1) / curves[0][1].shape[1]
+    first = bands[0][1][1]
+    at = min(3, len(first) - 1)
+    natural = first[at] * (k[at] / k) ** 2
+    low = float(first[-1]) / 100  # what 8 bits round off is no picture
+    high = 1.5 * float(max(natural[0], *(band.max() for _, band in bands)))
+
+    def points(power: np.ndarray) -> list[tuple[float, float]]:
+        x = left + (PAGE - left - right) * (1 - np.log(k) / np.log(k[0]))
+        y = bottom - height * (np.log(np.maximum(power, low) / low) / np.log(high / low))
+        return list(zip(x.tolist(), y.tolist(), strict=True))
+
+    parts = list[Markup]()
+    for decade in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1):
+        y = bottom - height * math.log(10.0**decade / low) / math.log(high / low)
+        power = Markup('10<tspan dy="-4" font-size="9">{}</tspan>').format(str(decade).replace("-", "−"))
+        parts += [svg.path([(left, y), (PAGE - right, y)], "grid"), svg.text(left - 6, y + 4, power, TEXT, "end")]
+    across = PAGE - left - right
+    names = []
+    for tick in svg.log_ticks(float(k[0]), 1.0, 9):
+        x = left + across * (1 - math.log(tick) / math.log(k[0]))
+        parts.append(svg.path([(x, top), (x, bottom)], "grid"))
+        names.append((x, f"{tick:g}"))
+    parts += [svg.text(x, bottom + 16, words, TEXT, "middle") for x, words in svg.apart(names, TEXT, PAGE)]
+    for i, (_, (below, _, above)) in enumerate(bands):
+        parts.append(svg.path([*points(below), *reversed(points(above))], f"s{i + 1} faint", closed=True))
+    for i, (_, (_, middle, _)) in enumerate(bands):
+        seen = [point for point, power in zip(points(middle), middle, strict=True) if power >= low]
+        parts.append(svg.path(seen, f"line l{i + 1}"))
+    parts.append(svg.path(points(natural), "dashed"))
+    legend = [(f"line l{i + 1}", f"{name}, {len(power)} of them") for i, (name, power) in enumerate(curves)]
+    for row, (kind, words) in enumerate(reversed([*legend, ("dashed", "1/f², as natural pictures have")])):
+        y = bottom - 14 - 19 * row
+        parts += [svg.path([(left + 12, y), (left + 40, y)], kind), svg.text(left + 48, y + 4, words, TEXT)]
+    gap = 8 * "\N{NO-BREAK SPACE}"
+    label = ("coarse", "←", "frequency, as a share of the finest that pixels can hold", "→", "fine")
+    parts += [
+        svg.path([(left, bottom), (PAGE - right, bottom)], "axis"),
+        svg.text(left + across / 2, bottom + 36, gap.join(label), TEXT, "middle"),
+        svg.text(14, top + height / 2, "power of brightness in [−1, 1]", TEXT, "middle", turned=True),
+    ]
+    return svg.drawing(PAGE, bottom + 44, "Radially averaged power spectra of sampled pictures", parts)

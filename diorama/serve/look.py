@@ -11,6 +11,7 @@ from fastapi import Body, Depends, FastAPI, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 
 from diorama.core.errors import UserError
+from diorama.data import Catalogue
 from diorama.serve.gallery import Gallery
 from diorama.serve.items import Filter
 
@@ -192,10 +193,11 @@ def _judging(server: FastAPI, gallery: Gallery) -> None:
 
 
 def serve(catalogue: Path | str, host: str, port: int) -> None:
-    """Serve the page until Ctrl-C; prints its address. Raises `UserError` for an address that is taken, or a
-    catalogue that is not finished."""
+    """Serve the page until Ctrl-C; prints its address. Raises `UserError` for a catalogue that is
+    not finished, or an address that is taken."""
     import uvicorn
 
+    Catalogue(catalogue)  # a wrong path is said before a port that is taken
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

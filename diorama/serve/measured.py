@@ -6,22 +6,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-import jax.numpy as jnp
 import numpy as np
 from markupsafe import Markup
 
-from diorama.process.spectrum import rapsd
 from diorama.serve import curation_plots as plots
 from diorama.serve.funnel import Applied
 from diorama.serve.items import Filter
-from diorama.serve.opened import Example, Items, Number
+from diorama.serve.opened import LOOK, Example, Items, Number, fragment
 from diorama.serve.pictures import decoded, originals
 
 BINS = 40
 ENDS = 5  # pictures at either end of a measure
 WIDE = 50.0  # times: a measure whose middle 98 % span more has a logarithmic axis
 VALUES = 15  # of a column of words, the commonest
-SAMPLE = 32  # pictures of a spectrum
+SAMPLE, CURVES = 16, 5  # pictures of a spectrum, and spectra, at most: each picture is decoded in full
 SHORT_SIDE, WINDOW = 512, 256  # pixels, to which they are shrunk, and that are looked at in the middle
 
 # Names for the bounds of ordered columns: from each bound (its own included) to the next.
@@ -75,21 +73,27 @@ def _histogram(items: Items, measure: str, thresholds: Sequence[tuple[float, str
         position = f"case when {value} > 0 then ln({value} / {start!r}) / {math.log(end / start)!r} else 0 end"
     rows = items.con.execute(
         f"select verdict = 'keep' as kept, greatest(least(floor({BINS} * ({position})), {BINS - 1}), 0)::int as bin, "
-        f"count(*) from sound where isfinite({value}) group by all").fetchall()  # fmt: skip
+        f"count(*), count(*) filter ({value} < ? or {value} > ?) from sound where isfinite({value}) group by all",
+        [start, end]).fetchall()  # fmt: skip
     counts = np.zeros((2, BINS), np.int64)
-    for kept, bin_, n in rows:
+    for kept, bin_, n, _ in rows:
         counts[int(kept), bin_] = n
     edges = np.geomspace(start, end, BINS + 1) if log else np.linspace(start, end, BINS + 1)
     finite = f"isfinite({value})"
-    beyond = items.one(f"select count(*) from sound where {finite} and ({value} < ? or {value} > ?)", [start, end])
+    beyond = sum(row[-1] for row in rows)
     note = f"'{measure} ' || round({value}, 4)"
     kept = Number(0) if seen["low_kept"] is None else items.asked(
         Filter("keep", measure=measure, low=seen["low_kept"], high=seen["high_kept"]), note=note)  # fmt: skip
     sheets = [(title, items.sheet(f"from sound where {finite} order by {value} {way}, n limit {ENDS}", note=note))
               for title, way in (("lowest", ""), ("highest", "desc"))]  # fmt: skip
     out = items.where(f"verdict = 'drop' and {finite}", table="sound", note=f"reason || ', ' || {note}")
-    return Histogram(measure, plots.histogram(edges, counts[1], counts[0], thresholds, log, measure), kept, out,
-                     Number(sum(len(sheet) for _, sheet in sheets), tuple(sheets)), beyond)  # fmt: skip
+
+    def opened(low: float | None, high: float | None) -> str:
+        return LOOK + "#" + fragment(Filter(measure=measure, low=low, high=high))
+
+    figure = plots.histogram(edges, counts[1], counts[0], thresholds, log, measure, opened)
+    ends = Number(sum(len(sheet) for _, sheet in sheets), tuple(sheets))
+    return Histogram(measure, figure, kept, out, ends, beyond)
 
 
 def _axis(
@@ -212,14 +216,18 @@ def spectra(items: Items, rules: Sequence[Applied]) -> Spectra | None:
     blurred = [r.name for r in rules if r.conditions and r.conditions[0].measure.endswith(".sharpness")]
     wanted = [("kept", "verdict = 'keep'", list[str]())]
     wanted += [(name, "verdict = 'drop' and reason = ?", [name]) for name in blurred]
-    curves, sheets = list[tuple[str, np.ndarray]](), list[tuple[str, tuple[Example, ...]]]()
-    for name, where, given in wanted:
+    rows, chosen = list[dict[str, Any]](), list[tuple[str, tuple[Example, ...]]]()
+    for name, where, given in wanted[:CURVES]:
         picked = f"from sound where {where} and least(h, w) >= {WINDOW} order by hash(n) limit {SAMPLE}"
-        rows = items.rows(f"select id, location, t, rate, start {picked}", given)
-        frames = [f for f in decoded(originals(items.catalogue, rows), SHORT_SIDE) if f is not None]
+        rows += [row | {"of": name} for row in items.rows(f"select id, location, t, rate, start {picked}", given)]
+        chosen.append((name, items.sheet(picked, given)))
+    seen = decoded(originals(items.catalogue, rows), SHORT_SIDE, "pictures for spectra")
+    curves, sheets = list[tuple[str, np.ndarray]](), list[tuple[str, tuple[Example, ...]]]()
+    for name, sheet in chosen:
+        frames = [frame for row, frame in zip(rows, seen, strict=True) if row["of"] == name and frame is not None]
         if frames:
             curves.append((name, _spectra(frames)))
-            sheets.append((name, items.sheet(picked, given)))
+            sheets.append((name, sheet))
     if not curves:
         return None
     falls = [(name, _fall(np.median(power, axis=0))) for name, power in curves]
@@ -238,7 +246,12 @@ def _spectra(frames: Sequence[np.ndarray]) -> np.ndarray:
         y, x = ((side - WINDOW) // 2 for side in frame.shape[:2])
         luma = cv2.cvtColor(frame[y : y + WINDOW, x : x + WINDOW], cv2.COLOR_RGB2GRAY).astype(np.float32) / 127.5 - 1
         middles.append((luma - luma.mean()) * window)
-    return np.maximum(np.asarray(rapsd(jnp.stack(middles)[..., None]))[..., 0], 1e-9)
+    # as `diorama.process.spectrum.rapsd`, of which JAX would take longer to start than all of this takes
+    f = np.fft.fftfreq(WINDOW) * WINDOW
+    ring = np.rint(np.hypot(f[:, None], f)).astype(int).ravel()
+    count = np.bincount(ring)
+    power = [np.bincount(ring, np.abs(np.fft.fft2(m)).ravel() ** 2) / count / WINDOW**2 for m in middles]
+    return np.maximum(np.stack(power)[:, 1 : WINDOW // 2 + 1], 1e-9)
 
 
 def _fall(power: np.ndarray) -> float:

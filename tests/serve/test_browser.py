@@ -30,6 +30,8 @@ POLICY = Curation(
     stages=(Preview(), Bright()), derived=(Relative(),), rules=(Drop("dark", (Where("bright.mean", below=50.0),)),)
 )
 DARK, LIGHT = 5, 13
+DISTINCT = DARK + LIGHT + 1  # with a video
+TOTAL = DISTINCT + 1  # with a copy
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,7 @@ def folder(tmp_path_factory):
         write_png(folder / f"{k:02d}.png", frame)
         (folder / f"{k:02d}.txt").write_text(f"still number {k}")
     write_mp4(folder / "film.mp4", video(3, 8, 48, 64), 8.0)
+    shutil.copy(folder / f"{DARK + LIGHT - 1}.png", folder / "same.png")
     return folder
 
 
@@ -123,7 +126,7 @@ class Page:
 
 
 def test_reject_and_caption_by_keyboard_last_and_count(page, catalogue, folder, tmp_path):
-    page.shows(DARK + LIGHT + 1)
+    page.shows(TOTAL)
     page.find("#words").send_keys("number 1")
     cells = page.shows(9)  # 1, and 10 to 17
     assert [cell["name"] for cell in cells] == ["01.png", *(f"{k}.png" for k in range(10, 18))]
@@ -139,7 +142,7 @@ def test_reject_and_caption_by_keyboard_last_and_count(page, catalogue, folder, 
     page.press(Keys.ARROW_LEFT, "u")
     page.until(lambda: page.cells()[2]["mark"] == "")
     page.open()
-    cells = {cell["name"]: cell for cell in page.shows(DARK + LIGHT + 1)}
+    cells = {cell["name"]: cell for cell in page.shows(TOTAL)}
     assert cells["10.png"]["mark"] == "drop"
     assert "written anew" in cells["11.png"]["text"]
     curate([folder], catalogue, POLICY)
@@ -151,7 +154,7 @@ def test_reject_and_caption_by_keyboard_last_and_count(page, catalogue, folder, 
 
 
 def test_a_sheet_narrows_the_grid_and_a_clip_opens(page):
-    page.shows(DARK + LIGHT + 1)
+    page.shows(TOTAL)
     page.run("const by = document.getElementById('by'); by.value = 'kind'; by.onchange()")
     page.until(lambda: len(page.run("return [...document.querySelectorAll('.sheet')]")) == 2)
     page.run("[...document.querySelectorAll('.sheet > button')].find(b => b.textContent.startsWith('video')).click()")
@@ -192,26 +195,60 @@ def test_a_lasso_becomes_the_filter(page):
         loop.move_by_offset(x, y)
     loop.release().perform()
     page.find("#to-grid")
-    page.shows(DARK + LIGHT + 1, "#caught")
+    page.shows(DISTINCT, "#caught")
     page.find("#to-grid").click()
-    page.shows(DARK + LIGHT + 1)
+    page.shows(DISTINCT)
     assert "of the map" in page.text("#chip")
     page.find("#chip button").click()
     page.until(lambda: not page.visible("#chip"))
 
 
+def test_enter_opens_the_clip_after_a_button_was_clicked(page):
+    page.shows(TOTAL)
+    for view, cells in (("grid", "#grid"), ("duplicates", "#groups")):
+        page.run("for (const figure of document.querySelectorAll('figure')) figure.dataset.old = true")
+        page.find(f"#views button[name={view}]").click()
+        page.until(lambda cells=cells: page.visible(f"{cells} figure[aria-selected=true]:not([data-old])"))
+        page.press(Keys.ENTER)
+        page.until(lambda: page.visible("#open"))
+        page.press(Keys.ESCAPE)
+        page.until(lambda: not page.visible("#open"))
+    page.press(Keys.ARROW_RIGHT, Keys.ENTER)  # the copy, beside the one kept
+    page.until(lambda: page.run("return document.querySelector('#pair').children.length") == 2)
+
+
+def test_a_button_reached_by_tab_takes_enter_until_arrows_move_on(page):
+    page.shows(TOTAL)
+    page.run("document.querySelector('#views button[name=threshold]').focus()")
+    page.press(Keys.ENTER)
+    page.until(lambda: page.visible("#threshold-view"))
+    page.run("document.querySelector('#views button[name=grid]').focus()")
+    page.press(Keys.ENTER)
+    page.shows(TOTAL)
+    page.press(Keys.ARROW_RIGHT, Keys.ENTER)
+    page.until(lambda: page.visible("#open"))
+
+
+def test_a_map_without_vectors_says_what_gives_them(page):
+    page.run("""
+        const map = await import('./page/map.js');
+        map.show({vectors: [], words: [], measures: []});
+    """)
+    assert "derived=(SelfSupervised(),)" in page.text("#placed")
+    assert "diorama.data.embed" in page.text("#placed")
+
+
 def test_a_random_sample_gives_an_estimate(page):
     page.open("sample")
     page.find("#begin").click()
-    total = DARK + LIGHT + 1
     judged = sum(page.run("return (await (await fetch('estimates')).json()).rules.map(r => r.judged)"))
     assert judged == 0
     page.until(lambda: page.run("return document.querySelector('#asked .answers')"))
     for k in range(4):
         page.press("d")
-        page.until(lambda k=k: f"{k + 2} of {total}" in page.text("#asked"))
+        page.until(lambda k=k: f"{k + 2} of {DISTINCT}" in page.text("#asked"))
     page.press("u")
-    page.until(lambda: f"4 of {total}" in page.text("#asked"))
+    page.until(lambda: f"4 of {DISTINCT}" in page.text("#asked"))
     seen = page.run("return await (await fetch('estimates')).json()")
     assert sum(rule["judged"] for rule in seen["rules"]) + seen["kept"]["judged"] == 3
     page.until(lambda: " % (" in page.text("#estimates"))

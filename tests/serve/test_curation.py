@@ -1,5 +1,6 @@
 """The report of a curation: its numbers are the catalogue's, each opens its items, and nothing lies outside of it."""
 
+import base64
 import re
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -15,6 +16,7 @@ from diorama.data import Catalogue, Curation, Drop, Where, curate, judge
 from diorama.data.rules import Percentile
 from diorama.data.stages.preview import Preview
 from diorama.media import write_mp4, write_png
+from diorama.process.spectrum import rapsd
 from diorama.serve.curation import share, write_curation_report
 from diorama.serve.funnel import applied, funnel, unreadable
 from diorama.serve.items import Filter
@@ -83,7 +85,7 @@ def test_it_needs_nothing_beside_it(text):
     page = Page(text)
     assert all(re.match(r"data:|#", a) or a.startswith(LOOK + "#") for a in page.addresses)
     assert not {"script", "link", "iframe"} & set(page.tags)
-    assert "url(" not in text.replace("url(#", "")
+    assert "url(" not in text.replace("url(data:image/jpeg;base64,", "")
     assert "<i>wall</i>" not in text  # what people say is text
 
 
@@ -173,12 +175,40 @@ def test_what_nothing_looked_at_and_stages_that_failed(text):
 
 
 def test_pictures_come_from_previews_or_from_the_files(folder, tmp_path, text):
-    assert text.count("data:image/jpeg;base64,") > 20
     curate([folder], tmp_path / "c", Curation())
     bare = write_curation_report(tmp_path / "c").read_text()
-    assert bare.count("data:image/jpeg;base64,") > 20
+    for page in (text, bare):
+        held = dict(
+            re.findall(r"\.(p\d+) \{ width: \d+px; background-image: url\(data:image/jpeg;base64,([^)]+)\)", page)
+        )
+        shown = re.findall(r'<div class="thumb (p\d+)" role="img" aria-label="([^"]+)"></div>', page)
+        assert (
+            page.count("base64,") == len(held) == 12
+        )  # of 13 readable files, two of the same bytes: each picture once
+        assert {name for name, _ in shown} == set(held)
+        assert len(shown) > 3 * len(held)
+        files = {said for name, said in shown if said.endswith(("grey80.png", "again.png"))}
+        assert len(files) == 2  # the same picture says which file it stands for
+    level = cv2.imdecode(np.frombuffer(base64.b64decode(held[_of(bare, "grey200.png")]), np.uint8), 0)
+    assert abs(float(level.mean()) - 200) < 2
     assert "no stage Preview" in bare
     assert "no picture stored" not in bare
+
+
+def _of(page: str, name: str) -> str:
+    """The class of a file's picture."""
+    [found] = set(re.findall(rf'class="thumb (p\d+)" role="img" aria-label="[^"]*{re.escape(name)}"', page))
+    return found
+
+
+def test_a_bar_opens_the_clips_that_it_counts(text, items):
+    bars = re.findall(r'<a href="([^"]+)"><title>[^<]*: ([\d,]+) kept, ([\d,]+) left out</title>', text)
+    assert len(bars) > 10
+    for address, kept, out in bars:
+        given = dict(parse_qsl(address.replace("&amp;", "&").removeprefix(LOOK + "#")))
+        asked = Filter(measure=given["measure"], **{key: float(given[key]) for key in ("low", "high") if key in given})
+        where, values = asked.where(items.measures, items.words)
+        assert items.one(f"select count(*) from sound where {where}", values) == int(kept) + int(out)
 
 
 def test_one_clip_and_nothing_else(tmp_path):
@@ -212,7 +242,12 @@ def test_a_spectrum_follows_the_power_law_that_its_pictures_have():
     f[0, 0] = 1
     fields = [np.fft.ifft2(np.fft.fft2(rng.standard_normal((side, side))) / f**1.0).real for _ in range(8)]
     frames = [np.clip(128 + 30 * (x / x.std()), 0, 255).astype(np.uint8)[..., None].repeat(3, 2) for x in fields]
-    assert _fall(np.median(_spectra(frames), axis=0)) == pytest.approx(2.0, abs=0.15)
+    power = _spectra(frames)
+    assert _fall(np.median(power, axis=0)) == pytest.approx(2.0, abs=0.15)
+    luma = np.stack([f[128:384, 128:384, 0] for f in frames]) / 127.5 - 1
+    window = np.outer(np.hanning(256), np.hanning(256))
+    windowed = (luma - luma.mean((1, 2), keepdims=True)) * window / np.sqrt((window**2).mean())
+    assert power == pytest.approx(np.asarray(rapsd(windowed[..., None].astype(np.float32)))[..., 0], rel=1e-3, abs=1e-6)
 
 
 def test_shares_say_no_more_than_they_know():

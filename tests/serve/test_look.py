@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from scipy.stats import binomtest
 
+from diorama.core import UserError
 from diorama.data import Catalogue, Curation, Drop, Where, curate
 from diorama.data.stages.preview import Preview
 from diorama.media import write_png
 from diorama.serve.gallery import Gallery
-from diorama.serve.look import app
+from diorama.serve.look import app, serve
 from diorama.serve.precision import wilson
 from tests.data.make import media_folder
 from tests.data.toy import Bright, Relative
@@ -328,6 +330,17 @@ def test_what_it_refuses(page, catalogue):
     assert page.post("/judge", json=body | {"ids": ["nothing"]}).status_code == 400
     assert page.post("/judge", json=body, headers={"origin": "http://evil.example"}).status_code == 403
     assert not (catalogue / "judgements").exists()
+
+
+def test_a_wrong_path_is_said_before_a_port_that_is_taken(tmp_path, made):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match="nosuch"):
+            serve(tmp_path / "nosuch", "127.0.0.1", port)
+        with pytest.raises(UserError, match=f"cannot serve at 127.0.0.1:{port}"):
+            serve(made, "127.0.0.1", port)
 
 
 def test_a_token_opens_it_elsewhere(gallery):

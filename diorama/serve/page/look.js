@@ -118,7 +118,10 @@ async function say(verdict) {
   choose(Math.max(list.at, list.from) + (view === "duplicates" || inDialog ? 0 : 1));
   if (inDialog) item.open();
 }
-const step = (by, several) => { choose(list.at + by, several); if ($("open").open) item.open(); };
+const step = (by, several) => { if (document.activeElement.tagName === "BUTTON") document.activeElement.blur(); choose(list.at + by, several); if ($("open").open) item.open(); };
+
+// A button that was clicked lets go of the keyboard: Enter is for the clip that is chosen. One reached by Tab keeps it.
+document.addEventListener("click", event => { if (event.detail) event.target.closest("button")?.blur(); });
 
 document.addEventListener("keydown", event => {
   if (/INPUT|SELECT|TEXTAREA/.test(event.target.tagName) && event.target.type !== "range") { if (["Escape", "Enter"].includes(event.key)) event.target.blur(); return; }

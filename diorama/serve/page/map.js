@@ -12,7 +12,7 @@ export async function show(about) {
   if (!about.vectors.length) {
     $("plane").hidden = true;
     $("caught").replaceChildren();
-    $("placed").textContent = "No stage gives a vector: add one that embeds pictures to the recipe and curate again.";
+    $("placed").textContent = "No stage gives a vector, so there is no map. Write derived=(SelfSupervised(),) in the recipe's Curation, with SelfSupervised from diorama.data.embed, and curate again.";
     return;
   }
   if (!$("vector").length) {
