@@ -165,7 +165,9 @@ if (ONE) {
   let at = 800;
   numbers.forEach((n, i) => {
     const size = sizes.getUint32(4 * i, true);
-    add(URL.createObjectURL(new Blob([new Uint8Array(data, at, size)])));
+    let text = '';
+    new Uint8Array(data, at, size).forEach(byte => { text += String.fromCharCode(byte); });
+    add('data:image/jpeg;base64,' + btoa(text));
     at += size;
   });
 } else numbers.forEach(n => add(`preview/${n}?once=${Math.random()}`));

@@ -18,7 +18,7 @@ from diorama.serve.items import Filter
 HOME = ("127.0.0.1", "localhost", "::1")
 PAGE = Path(__file__).parent / "page"
 _SAFE = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox"}  # media may be SVG or HTML
-_CONTENT = "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"
+_CONTENT = "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'"
 _OURS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache", "Content-Security-Policy": _CONTENT}
 _PACKED = "application/octet-stream"
 
