@@ -3,6 +3,7 @@
 Media and results: every machine reads the sources at the same paths; only this one writes.
 """
 
+import logging
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
@@ -29,8 +30,8 @@ class DaftRay:
         """As `Runner.lanes`, with the cluster's cores for this machine's."""
         if not ray.is_initialized():
             try:
-                options = {"log_to_driver": False, "logging_level": "error", "include_dashboard": False}
-                ray.init(self.address, runtime_env={"env_vars": ENVIRONMENT}, **options)
+                ray.init(self.address, runtime_env={"env_vars": ENVIRONMENT}, log_to_driver=False,
+                         logging_level=logging.ERROR, include_dashboard=False)  # fmt: skip
             except Exception as error:  # of many kinds
                 raise UserError(f"Ray cannot be reached or started: {error}") from None
         settle("ray", lambda: daft.set_runner_ray(noop_if_initialized=True))

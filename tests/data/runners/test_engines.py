@@ -90,8 +90,11 @@ def start(runner: str, folder: Path, out: Path, *victim: str) -> tuple[subproces
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True), mark
 
 
-def none_left(mark: str, before: set[int], patience: float = 60.0) -> bool:
-    """Whether all processes that have `mark` end soon, and those that Ray started and renamed since `before`."""
+def none_left(mark: str, before: set[int], patience: float = 120.0) -> bool:
+    """Whether all processes that have `mark` end soon, and those that Ray started and renamed since `before`.
+
+    Ray's own agents notice after about a minute that what started them was killed.
+    """
     until = time.monotonic() + patience
     while (left := processes(mark, "environ") or set(processes("ray::")) - before) and time.monotonic() < until:
         time.sleep(0.2)
