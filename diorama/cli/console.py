@@ -37,8 +37,11 @@ _OTHER_KIND = "a file lies where a folder is to be, or a folder where a file: na
 _MENDED = {
     errno.ENOSPC: _GO_ON, errno.EDQUOT: _GO_ON, errno.EFBIG: _GO_ON,
     errno.EACCES: _NO_RIGHT, errno.EPERM: _NO_RIGHT, errno.EROFS: _NO_RIGHT,
+    errno.ENOENT: "name another place", errno.ENAMETOOLONG: "name another place",
     errno.EEXIST: _OTHER_KIND, errno.ENOTDIR: _OTHER_KIND, errno.EISDIR: _OTHER_KIND,
 }  # fmt: skip
+
+_OF_FILES = {errno.ENOENT, errno.EACCES, errno.EPERM}  # or of a port, and the like: then nothing is known
 
 
 def of_the_system(error: Exception) -> str | None:
@@ -49,9 +52,9 @@ def of_the_system(error: Exception) -> str | None:
     number, file = getattr(error, "errno", None), getattr(error, "filename", None)
     if number is None and (isinstance(error, OSError) or type(error).__name__ == "IOException"):
         number = next((n for n in _MENDED if os.strerror(n) in str(error)), None)
-    if not isinstance(number, int) or (number not in _MENDED and not file):
+    if number not in _MENDED or (number in _OF_FILES and not file):
         return None
-    return f"{f'{file}: ' if file else ''}{os.strerror(number)}: {_MENDED.get(number, 'name another place')}"
+    return f"{f'{file}: ' if file else ''}{os.strerror(number)}: {_MENDED[number]}"
 
 
 def command(*words: object) -> str:

@@ -193,7 +193,11 @@ class Catalogue:
 
             catalogue.ask("select reason, count(*) from decisions where verdict = 'drop' group by reason")
         """
-        return self._views.sql(question).to_arrow_table()
+        try:
+            return self._views.sql(question).to_arrow_table()
+        except duckdb.IOException:  # what it read was kept in the cache, which another curation has made anew
+            del self._views
+            return self._views.sql(question).to_arrow_table()
 
     @property
     def stages(self) -> dict[str, str]:

@@ -102,35 +102,30 @@ class Examination:
         self.head["sources"] = (known if alike else dict.fromkeys(known)) | {
             root: state(source, out) for root, source in self.sources.items()
         }
-        self.head |= self._ledgers()
+        self.head |= {"observed": shards(self.probe), "judgements": shards(out / "judgements")}
         same = alike and before.get("observed") == self.head["observed"]
         same = same and all(known.get(root) == self.head["sources"][root] is not None for root in self.sources)
         self.settled = same and all(before.get(name) == value for name, value in self.head.items())
         if not self.settled:
             con = views(out, self.probe, policy)
             runs = "select run from observations union all select run from decisions"
-            [(self.run,)] = con.execute(f"select coalesce(max(run), 0) + 1 from ({runs})").fetchall()
+            [(last,)] = con.execute(f"select coalesce(max(run), 0) from ({runs})").fetchall()
+            finished = before.get("run", 0)
+            self.run = max(last, finished) + 1
             if not same:
-                since = f"select distinct root from observations where run > {before.get('run', 0):d}"
-                unfinished = {
-                    root for (root,) in con.execute(since).fetchall()
-                }  # looked at by a run that was cut short
-                changed = {
-                    root: source for root, source in self.sources.items()
-                    if not alike or root in unfinished or known.get(root) != self.head["sources"][root]
-                    or known.get(root) is None
-                }  # fmt: skip
+                # what a run that was cut short has looked at is in no source's state
+                short = con.execute(f"select 1 from observations where run > {finished:d} limit 1").fetchall()
+                stands = {root for root, was in known.items() if was == self.head["sources"][root] is not None}
+                stands = stands if alike and not short else set()
+                changed = {root: source for root, source in self.sources.items() if root not in stands}
                 self.new = self._look(con, changed, workers, runner)
             self._derive()
-            self.head |= self._ledgers() | {"run": self.run}
+            # not judgements: those that came in the meantime count the next time
+            self.head |= {"observed": shards(self.probe), "run": self.run}
 
     @property
     def _probe(self) -> str:
         return str(self.probe.relative_to(self.out))
-
-    def _ledgers(self) -> dict[str, str]:
-        """What was observed and judged."""
-        return {"observed": shards(self.probe), "judgements": shards(self.out / "judgements")}
 
     def decide(self) -> Decision:
         """Verdicts on all that was observed; none is recorded."""
@@ -145,9 +140,10 @@ class Examination:
                 if not _is_text(item.location):
                     raise UserError(f"{item.location!r} has a name that is not UTF-8: rename it")
                 items.setdefault(item.location, item)
-                if not os.path.normpath(item.location).startswith(root):  # named from within, and changes elsewhere
+                inside = f"{os.path.normpath(item.location)}/".startswith((f"{root}/", f"{root}#"))
+                if not inside:  # named from within, and changes elsewhere
                     self.head["sources"][root] = None
-        if sources and not items:
+        if not items and len(sources) == len(self.sources):
             raise UserError(f"nothing to curate: {', '.join(map(str, sources.values()))} holds no files")
         con.register("listed", pa.table({"location": list(items)}))
         asked = "select location, stamp, root from files where root in (select unnest(?)) or location in (from listed)"

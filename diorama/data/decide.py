@@ -91,8 +91,8 @@ create view verdicts as
 
 # All that decides splits.
 _DIVIDED = """
-select (select bit_xor(belongs) from ranked where twin = 1), (select bit_xor(belongs) from ranked where copy > 1
-  or twin > 1), (select md5(string_agg(id || other, ' ' order by id, other)) from alike)
+select (select sum(belongs) from ranked where twin = 1), (select sum(belongs) from ranked where copy > 1 or twin > 1),
+  (select md5(string_agg(id || other, ' ' order by id, other)) from alike)
 """
 
 _CHANGED = """
@@ -161,7 +161,7 @@ class Decision:
         caption = f"case when captioned.words is null then {words} else nullif(trim(captioned.words), '') end"
         joins = [
             f"left join {stage} using (id)"
-            for stage in {name.split(".")[0]: 0 for name in self.policy.caption if "." in name}
+            for stage in dict.fromkeys(name.split(".")[0] for name in self.policy.caption if "." in name)
         ]
         if self.policy.balance:
             self.con.register("weighed", combined(self.con, self.policy.balance))

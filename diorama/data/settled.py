@@ -20,6 +20,8 @@ _DECIDED = ["id", "caption", "split", "weight"]  # of a clip, only rules and the
 _TOLD = [name for name in MANIFEST if name not in _DECIDED]
 _REST = [name for name in CLIP.names if name not in (*MANIFEST, "address")]
 
+VERSION = 1  # of what `ranked` and the views that it is made from say; raise it when they say something else
+
 _JUDGED = """
 create view judged as select id, last(verdict order by nth) as verdict, last(reason order by nth) as reason,
   last(person order by nth) as person from judgements where verdict in ('keep', 'drop', 'undo')
@@ -73,8 +75,8 @@ def rank(con: duckdb.DuckDBPyConnection, cache: Path, folders: Iterable[Path]) -
     con.execute(_JUDGED)
     query = _RANKED.format(told=_struct(_TOLD), rest=_struct(_REST))
     away = con.execute("select * from away order by all").fetchall()
-    seen = " ".join(shards(folder) for folder in folders)
-    path = _kept(con, cache, "ranked", f"{seen} {away}", query)
+    seen = " ".join(map(_held, folders))
+    path = _kept(con, cache, "ranked", f"{VERSION} {seen} {away}", query)
     con.execute(f"create view ranked as select * from read_parquet({quote(path)})")
     con.execute(f"create or replace view latest as select * exclude ({_RANKS}) from ranked where pieces is null")
 
@@ -82,18 +84,18 @@ def rank(con: duckdb.DuckDBPyConnection, cache: Path, folders: Iterable[Path]) -
 def comes_twice(con: duckdb.DuckDBPyConnection, cache: Path, stage: str, folder: Path) -> bool:
     """Whether `folder`, shown as view `STAGE_all`, holds a clip more than once."""
     query = f"select id from {stage}_all group by id having count(*) > 1"
-    return pq.read_metadata(_kept(con, cache, f"twice-{stage}", shards(folder), query)).num_rows > 0
+    return pq.read_metadata(_kept(con, cache, f"twice-{stage}", _held(folder), query)).num_rows > 0
 
 
 def last_verdicts(con: duckdb.DuckDBPyConnection, cache: Path, *, view: str, table: str) -> None:
     """View `view`: the last verdict on each location in `table`, which holds all that were ever given."""
-    *_, kept = (None, *_runs(cache))
-    if kept is None:
+    runs = _runs(cache)
+    if not runs:
         con.execute(LATEST.format(view=view, table=table))
     else:
-        later = f"(select * from {table} where run > {kept:d})"
+        later = f"(select * from {table} where run > {runs[-1]:d})"
         con.execute(LATEST.format(view=f"{view}_later", table=later))
-        con.execute(_LAST.format(view=view, kept=quote(_verdicts(cache, kept))))
+        con.execute(_LAST.format(view=view, kept=quote(_verdicts(cache, runs[-1]))))
 
 
 def keep_verdicts(con: duckdb.DuckDBPyConnection, cache: Path, run: int) -> None:
@@ -103,8 +105,8 @@ def keep_verdicts(con: duckdb.DuckDBPyConnection, cache: Path, run: int) -> None
     [(later,)] = con.execute(f"select count(*) from decisions where run > {runs[-1] if runs else 0:d}").fetchall()
     if 2 * later > held:
         _write(con, _verdicts(cache, run), "select * from verdict")
-        for old in runs[:-1]:  # but the last: somebody may be reading it
-            _verdicts(cache, old).unlink()
+        for old in runs:
+            _verdicts(cache, old).unlink(missing_ok=True)
 
 
 def _verdicts(cache: Path, run: int) -> Path:
@@ -122,8 +124,13 @@ def _kept(con: duckdb.DuckDBPyConnection, cache: Path, what: str, seen: str, que
         _write(con, path, query)
         for old in cache.glob(f"{what}-*.parquet"):
             if old != path:
-                old.unlink()
+                old.unlink(missing_ok=True)
     return path
+
+
+def _held(folder: Path) -> str:
+    """What a folder of observations holds: its name is the fingerprint of what observed."""
+    return f"{folder.name} {shards(folder)}"
 
 
 def _write(con: duckdb.DuckDBPyConnection, path: Path, query: str) -> None:

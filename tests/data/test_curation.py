@@ -271,7 +271,7 @@ def test_nothing_to_curate(tmp_path):
     with pytest.raises(UserError, match="nothing to curate"):
         curate([tmp_path / "empty"], tmp_path / "c")
     (tmp_path / "empty" / "a.txt").write_text("words")
-    with pytest.raises(UserError, match="no clip is left"):
+    with pytest.raises(UserError, match="no clip that can be read"):
         curate([tmp_path / "empty"], tmp_path / "c")
     with pytest.raises(UserError, match="not a finished catalogue"):
         Catalogue(tmp_path / "c")

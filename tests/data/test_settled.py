@@ -3,11 +3,14 @@ import shutil
 import numpy as np
 import pytest
 
+from diorama.core.errors import UserError
 from diorama.data import Catalogue, Curation, Drop, Where, curate
 from diorama.data.decide import judge
 from diorama.data.ledger import DECISION, LATEST, connect
-from diorama.media import write_png
-from tests.data.make import media_folder, picture
+from diorama.data.rehearse import rehearse
+from diorama.data.stages import Shots
+from diorama.media import Limits, write_mp4, write_png
+from tests.data.make import media_folder, picture, video
 
 ALL = "select * from decisions order by location"
 
@@ -99,3 +102,80 @@ def test_the_hash_of_a_manifest_is_that_of_its_clips(folder, tmp_path):
         curate([folder], one)
         seen.add(Catalogue(one).hash())
     assert len(seen) == 4
+
+
+def test_other_limits_are_other_observations(tmp_path):
+    """Though their shards may have the names that others had."""
+    write_png(tmp_path / "a" / "one.png", picture(1, 300, 300))
+    with pytest.raises(UserError, match="no clip that can be read"):
+        curate([tmp_path / "a"], tmp_path / "c", Curation(limits=Limits(pixels=10)), workers=1)
+    assert curate([tmp_path / "a"], tmp_path / "c").clips == 1
+
+
+def test_so_are_other_cuts(tmp_path):
+    write_mp4(tmp_path / "a" / "long.mp4", video(1, 12), 1.0, lossless=True)
+    counts = []
+    for longest in (20, 4, 2):
+        policy = Curation(cut=Shots(longest=longest))
+        found = curate([tmp_path / "a"], tmp_path / "c", policy)
+        assert found.hash == curate([tmp_path / "a"], tmp_path / str(longest), policy).hash
+        counts.append(found.clips)
+    assert counts[0] < counts[1] < counts[2]
+
+
+def test_copies_that_bring_a_group_join_splits(tmp_path):
+    """Two alike cancel nothing: x_i lies where y_i does, once copies of x_i say its group."""
+    folder, out = tmp_path / "a", tmp_path / "c"
+    folder.mkdir()
+    for k in range(24):
+        for name, seed in (("x", k), ("y", 100 + k)):
+            write_png(folder / f"{name}{k}.png", picture(seed))
+        (folder / f"y{k}.json").write_text(f'[{{"file_name": "y{k}.png", "group": "g{k}"}}]')
+    shutil.copy(folder / "x0.png", folder / "x0_again.png")
+    curate([folder], out, Curation(test_share=0.4))
+    for k in range(24):
+        for copy in ("one", "two"):
+            shutil.copy(folder / f"x{k}.png", folder / f"x{k}_{copy}.png")
+            (folder / f"x{k}_{copy}.json").write_text(f'[{{"file_name": "x{k}_{copy}.png", "group": "g{k}"}}]')
+    curate([folder], out, Curation(test_share=0.4))
+    split = {c["location"].rpartition("/")[2].partition(".")[0]: c["split"]
+             for c in Catalogue(out).clips().to_pylist()}  # fmt: skip
+    assert {split[f"x{k}"] == split[f"y{k}"] for k in range(24)} == {True}
+
+
+def test_a_dry_run_after_a_rule_that_changed_nothing_is_told_apart(folder, tmp_path):
+    curate([folder], tmp_path / "c")
+    curate([folder], tmp_path / "c", wide(1))  # another policy, and no other verdict
+    write_png(folder / "new.png", picture(500))
+    list(rehearse([folder], tmp_path / "c", wide(1)))
+    (folder / "new.png").unlink()
+    curate([folder], tmp_path / "c", wide(1))
+    assert not [c for c in Catalogue(tmp_path / "c").clips()["location"].to_pylist() if c.endswith("new.png")]
+
+
+def test_a_source_that_was_emptied_beside_one_that_was_not(folder, tmp_path):
+    other = tmp_path / "b"
+    other.mkdir()
+    write_png(other / "one.png", picture(600))
+    before = curate([folder, other], tmp_path / "c")
+    (other / "one.png").unlink()
+    assert curate([folder, other], tmp_path / "c").clips == before.clips - 1
+
+
+def test_a_list_beside_a_folder_of_a_longer_name_names_files_elsewhere(tmp_path):
+    """/d/train does not hold what /d/train_images holds."""
+    images, root = tmp_path / "train_images", tmp_path / "train"
+    root.mkdir()
+    write_png(images / "x.png", picture(1))
+    (root / "list.csv").write_text("file_name,caption\n../train_images/x.png,words\n")
+    first = curate([root], tmp_path / "c")
+    write_png(images / "x.png", picture(2, 20, 20))
+    assert curate([root], tmp_path / "c").hash != first.hash
+
+
+def test_who_reads_does_so_though_the_cache_is_made_anew(folder, tmp_path):
+    curate([folder], tmp_path / "c", wide(9))
+    reader = Catalogue(tmp_path / "c")
+    before = reader.ask("select count(*) as n from decisions")["n"].to_pylist()
+    shutil.rmtree(tmp_path / "c" / "cache")
+    assert reader.ask("select count(*) as n from decisions")["n"].to_pylist() == before
