@@ -39,6 +39,7 @@ def kill_one(word: str, started: Path) -> None:
 
 if __name__ == "__main__":
     name, source, out, *victim = sys.argv[1:]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background ignores it
     observe.SHARD = observe.LEAST = 2
     if name == "daft-ray":
         import ray
