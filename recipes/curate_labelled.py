@@ -1,7 +1,7 @@
 """curate_labelled: pictures by class: embedded, captioned, checked, thinned where they are all alike, and balanced.
 
 Command:   diorama curate SRC... --out CATALOGUE --recipe curate_labelled     (first with --dry-run)
-Hardware:  two CPU cores. Learning the embedding takes about a minute, once; it needs 64 pictures or so to mean much.
+Hardware:  two CPU cores. Learning the embedding takes about a minute, once.
 
 It shows what a recipe holds beside thresholds; copy it, and take what you need. `stages` look at media. `derived` is
 made from what they saw and from what is said of clips; rules, captions and weights ask for both as stage.column.
