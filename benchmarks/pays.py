@@ -89,16 +89,14 @@ class Doubted:
         return pa.Table.from_pylist([{"id": i} | row for (i,) in rows], VERDICT)
 
 
-def policy(condition: str, doubted: Doubted) -> Curation:
-    """`curate_stills` for 32 x 32 pixels with a check of labels and balance, or as `condition` says without a part."""
+def policy(condition: str, doubted: Sequence[Rule]) -> Curation:
+    """`curate_stills` for 32 x 32 pixels with `doubted` and balance, or as `condition` says without a part."""
     curation = curate_stills.recipe()
     blurred = Drop("blurred", (Where("technical.noise", below=0.7), Where("technical.edges", above=3.4)))
     rules: list[Rule] = [blurred if rule.name == "blurred" else rule for rule in curation.rules]
-    if condition != LABELS:
-        rules.append(doubted)
     left_out = GROUPS.get(condition.removeprefix("without "), ())
     balance: tuple[Balance, ...] = (InverseFrequency("label", power=1.0),) if condition != BALANCE else ()
-    return replace(curation, rules=tuple(r for r in rules if r.name not in left_out), balance=balance)
+    return replace(curation, rules=(*(r for r in rules if r.name not in left_out), *doubted), balance=balance)
 
 
 def experiment(examples: int) -> Run:
@@ -206,6 +204,7 @@ class Experiment:
 
     def __init__(self, pictures: Pictures, out: Path, examples: int) -> None:
         self.pictures, self.out, self.examples = pictures, out, examples
+        self.doubted: dict[int, Doubted] = {}  # by seed
 
     def path(self, condition: str, seed: int) -> Path:
         """Where the result of a condition is kept."""
@@ -233,7 +232,9 @@ class Experiment:
         if condition in ("clean", "raw"):
             curation = Curation()
         else:
-            curation = policy(condition, Doubted(tuple(f"{source.resolve()}#{i:08d}" for i in doubted(samples, seed))))
+            if condition != LABELS and seed not in self.doubted:
+                self.doubted[seed] = Doubted(tuple(f"{source.resolve()}#{i:08d}" for i in doubted(samples, seed)))
+            curation = policy(condition, () if condition == LABELS else (self.doubted[seed],))
         path = self.out / "catalogues" / source.stem
         print(f"{condition} {seed}\n{curate([source], path, curation)}", flush=True)
         return Catalogue(path), samples

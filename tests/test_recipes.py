@@ -13,10 +13,12 @@ from diorama.run import Run
 
 FILES = sorted(p.stem for p in (Path(__file__).parents[1] / "recipes").glob("*.py"))
 NAMES = [name for name in FILES if not name.startswith("curate_")]
+CURATIONS = [name for name in FILES if name.startswith("curate_")]
 
 
 def test_the_promised_recipes_are_there() -> None:
     assert {"cifar10_class", "digits", "emoji_text", "latent_video", "weizmann_action"} <= set(NAMES)
+    assert {"curate_labelled", "curate_stills", "curate_videos"} <= set(CURATIONS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -32,6 +34,17 @@ def test_recipe(name: str) -> None:
         assert count(jax.eval_shape(stage.codec.init, key)) > 0
     denoiser = run.denoiser.denoiser
     assert count(jax.eval_shape(lambda k: denoiser.init(k, stage.codec.channels), key)) < 4e6, "two cores train it"
+
+
+@pytest.mark.parametrize("name", CURATIONS)
+def test_recipe_of_curation(name: str) -> None:
+    """It holds together: every measure that it asks for is made by a stage of it."""
+    policy = recipes.policy(name, ["test_share=0.2"])
+    assert policy.test_share == 0.2
+    assert policy.stages
+    assert policy.rules
+    for said in ("Command:", "Hardware:", "core"):
+        assert said in (recipes.load(name).__doc__ or "")
 
 
 def test_settings_reach_into_a_recipe() -> None:

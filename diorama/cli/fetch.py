@@ -7,8 +7,6 @@ import typer
 
 from diorama.cli.console import command, complain, say
 
-PRIVATE = "private address"  # the reason of such a failure
-
 
 def fetch(
     urls: Annotated[
@@ -34,6 +32,7 @@ def fetch(
 
     Example:  [bold]diorama fetch urls.csv --out media --contact me@example.org[/bold]
     """
+    from diorama.data.sources.transfer import PRIVATE
     from diorama.data.sources.web import Manners, fetch_list
 
     manners = Manners(

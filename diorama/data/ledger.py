@@ -6,7 +6,7 @@ judgements/<name>.parquet                           what people said of clips
 decisions/<run>.parquet                             one row a verdict that changed
 policies/<fingerprint>.txt                          the stages and rules that decided
 media.lance                                         every clip that was ever kept: bytes or a reference
-cache/                                              what looking made to be fast; may be deleted at any time
+cache/                                              what deciding and looking keep; may be deleted at any time
 models/<stage>/<fingerprint>/                       what a derived stage fitted once
 splits/<key>.parquet                                which split every clip belongs to
 clips.lance                                         the clips kept, and what is said of them; a version each time

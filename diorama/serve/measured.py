@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 from markupsafe import Markup
 
+from diorama.process.spectrum import rapsd
 from diorama.serve import curation_plots as plots
 from diorama.serve.funnel import Applied
 from diorama.serve.items import Filter
@@ -246,12 +248,7 @@ def _spectra(frames: Sequence[np.ndarray]) -> np.ndarray:
         y, x = ((side - WINDOW) // 2 for side in frame.shape[:2])
         luma = cv2.cvtColor(frame[y : y + WINDOW, x : x + WINDOW], cv2.COLOR_RGB2GRAY).astype(np.float32) / 127.5 - 1
         middles.append((luma - luma.mean()) * window)
-    # as `diorama.process.spectrum.rapsd`, of which JAX would take longer to start than all of this takes
-    f = np.fft.fftfreq(WINDOW) * WINDOW
-    ring = np.rint(np.hypot(f[:, None], f)).astype(int).ravel()
-    count = np.bincount(ring)
-    power = [np.bincount(ring, np.abs(np.fft.fft2(m)).ravel() ** 2) / count / WINDOW**2 for m in middles]
-    return np.maximum(np.stack(power)[:, 1 : WINDOW // 2 + 1], 1e-9)
+    return np.maximum(np.asarray(rapsd(jnp.asarray(np.stack(middles)[..., None])))[..., 0], 1e-9)
 
 
 def _fall(power: np.ndarray) -> float:

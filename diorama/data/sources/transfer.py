@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
+PRIVATE = "private address"  # the reason of a `Failure`
 PATIENCE = 10.0  # seconds for a server to do anything at all
 
 
@@ -172,7 +173,7 @@ def _resolved(parts: SplitResult, private: bool) -> list[tuple[str, int]]:
         raise Failure("no such host", host) from None
     for ip, _ in found:
         if not private and not public(ip):
-            raise Failure("private address", f"{host} is {ip}")
+            raise Failure(PRIVATE, f"{host} is {ip}")
     return list(dict.fromkeys(found))
 
 
