@@ -15,7 +15,8 @@ from diorama.data.captions.choice import preferred
 class TextEncoder(Protocol):
     """The text tower of a model that embeds pictures and texts in one space; a frozen dataclass.
 
-    weights: files whose content decides what it gives.
+    `diorama.data.embed.PretrainedText` is one, of CLIP or SigLIP from files. weights: files whose content decides what
+    it gives.
     """
 
     @property
@@ -29,8 +30,13 @@ class TextEncoder(Protocol):
 class Agreement:
     """The cosine between a clip's `vector` and that of the first column of `of` that holds words, -1 to 1.
 
+        derived=(Pretrained(folder), Agreement(PretrainedText(folder)))  # both towers of one folder, CLIP or SigLIP
+        rules=(Drop("other words", (Where("agreement.cosine", below=Percentile(10)),)),)
+
     As CLIP score, J. Hessel et al. (2021), equation 1 before its rescaling. Null where either is missing. Absolute
-    values belong to a model: set thresholds as a `Percentile`.
+    values belong to a model: set thresholds as a `Percentile`. What a model makes of the cosine, exp(scale) cosine +
+    bias (CLIP without the bias; Zhai et al. 2023, section 3), rises with it, so that a percentile of either leaves out
+    the same clips.
     """
 
     encoder: TextEncoder

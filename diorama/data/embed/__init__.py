@@ -1,5 +1,7 @@
 """What clips look like as vectors, and what is learned from those: derived stages over `preview.images`, and a rule.
 
+`PretrainedText` is no stage: it gives the vectors of words that `diorama.data.captions.Agreement` compares with those.
+
     Curation(
         stages=(Preview(),),
         derived=(SelfSupervised(), Clusters(), Score("judgements.csv")),
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from diorama.data.embed.encoder import SelfSupervised
     from diorama.data.embed.onnx import Onnx
     from diorama.data.embed.pretrained import Pretrained
+    from diorama.data.embed.pretrained_text import PretrainedText
     from diorama.data.embed.score import Score
     from diorama.data.embed.semantic import SemanticDuplicates
 
@@ -27,10 +30,11 @@ __getattr__ = lazy(
         "clusters": ("Clusters",),
         "onnx": ("Onnx",),
         "pretrained": ("Pretrained",),
+        "pretrained_text": ("PretrainedText",),
         "score": ("Score",),
         "encoder": ("SelfSupervised",),
         "semantic": ("SemanticDuplicates",),
     },
 )
 
-__all__ = ["Clusters", "Onnx", "Pretrained", "Score", "SelfSupervised", "SemanticDuplicates"]
+__all__ = ["Clusters", "Onnx", "Pretrained", "PretrainedText", "Score", "SelfSupervised", "SemanticDuplicates"]

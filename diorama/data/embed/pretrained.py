@@ -1,6 +1,5 @@
 """An embedding by a published encoder: a folder of CLIP, SigLIP or DINOv2 as Hugging Face has it, without PyTorch."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from diorama.core.errors import UserError
 from diorama.data.embed.pictures import embed, picture
 from diorama.data.embed.preprocess import Preprocess
-from diorama.data.embed.vit import (
-    ACTIVATIONS,
-    Attention,
-    AttentionPool,
-    Block,
-    LayerNorm,
-    Perceptron,
-    VisionTransformer,
-)
+from diorama.data.embed.vit import Attention, AttentionPool, VisionTransformer
+from diorama.data.embed.weights import CLIP, DINO, Family, Weights, load
 from diorama.data.stages.stage import Batch
 from diorama.net.layers import Linear
 
@@ -65,24 +55,11 @@ class Pretrained:
 
 
 FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
-
-
-# The names of a block's parts: its norms; query, key, value and output; what scales the branches.
-_CLIP = {
-    "block": "vision_model.encoder.layers.{}.", "norm1": "layer_norm1", "norm2": "layer_norm2",
-    "q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "out": "self_attn.out_proj",
-}  # fmt: skip
-_DINO = {
-    "block": "encoder.layer.{}.", "norm1": "norm1", "norm2": "norm2",
-    "q": "attention.attention.query", "k": "attention.attention.key", "v": "attention.attention.value",
-    "out": "attention.output.dense",
-}  # fmt: skip
-# What a configuration leaves out is so in each family.
-_FAMILIES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
-    "clip": (_CLIP, {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}),
-    "siglip": (_CLIP, {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}),
-    "dinov2": (_DINO, {"hidden_act": "gelu", "layer_norm_eps": 1e-6}),
-    "dinov2_with_registers": (_DINO, {"hidden_act": "gelu", "layer_norm_eps": 1e-6}),
+_FAMILIES = {
+    "clip": Family(CLIP, {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}),
+    "siglip": Family(CLIP, {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6}),
+    "dinov2": Family(DINO, {"hidden_act": "gelu", "layer_norm_eps": 1e-6}),
+    "dinov2_with_registers": Family(DINO, {"hidden_act": "gelu", "layer_norm_eps": 1e-6}),
 }
 
 
@@ -91,93 +68,46 @@ def load_vision(folder: Path, side: int) -> VisionTransformer:
 
     Raises `UserError` where a file is missing or damaged, or the model is of another kind.
     """
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        arrays = load_file(folder / "model.safetensors")
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{folder} is no folder of an encoder: {error}") from None
-    kind = str(config.get("model_type")).removesuffix("_vision_model")
-    if kind not in _FAMILIES:
-        raise UserError(f"{folder} holds a model of type '{kind}': known are {', '.join(_FAMILIES)}")
-    names, usual = _FAMILIES[kind]
-    config = {"num_attention_heads": 12, **usual, **config.get("vision_config", config)}
-    if config.get("use_swiglu_ffn") or config["hidden_act"] not in ACTIVATIONS:
-        raise UserError(f"{folder} has perceptrons of a kind not known here: known are {', '.join(ACTIVATIONS)}")
-    try:
-        return _Weights(arrays, config, names).network(kind, side)
-    except KeyError as error:
-        raise UserError(f"{folder} lacks {error}: it is not as {kind} is published") from None
+    return load(folder, "vision", _FAMILIES, lambda kind, weights: _network(kind, weights, side))
 
 
-@dataclass(frozen=True)
-class _Weights:
-    """Modules out of the arrays of a file. Raises `KeyError` for one that is missing."""
+def _network(kind: str, weights: Weights, side: int) -> VisionTransformer:
+    dino = weights.names is DINO
+    tower = "" if dino else "vision_model."
+    patches = f"{tower}embeddings.{'patch_embeddings.projection' if dino else 'patch_embedding'}"
+    kernel = weights.array(f"{patches}.weight")  # (d, 3, p, p)
+    width, patch = kernel.shape[0], kernel.shape[-1]
+    if side % patch:
+        raise UserError(f"pictures of {side} pixels do not divide into patches of {patch}")
+    bias = weights.array(f"{patches}.bias") if f"{patches}.bias" in weights.arrays else jnp.zeros(width)
+    positions = weights.array(f"{tower}embeddings.position_embedding{'s' if dino else '.weight'}").reshape(-1, width)
+    token = f"{tower}embeddings.{'cls_token' if dino else 'class_embedding'}"
+    first = jnp.zeros((0, width))
+    if token in weights.arrays:
+        first, positions = weights.array(token).reshape(1, width) + positions[:1], positions[1:]
+    if kind == "dinov2_with_registers":
+        first = jnp.concatenate([first, weights.array("embeddings.register_tokens").reshape(-1, width)])
+    projected = "visual_projection.weight" in weights.arrays
+    return VisionTransformer(
+        enter=Linear(kernel.transpose(2, 3, 1, 0).reshape(-1, width), bias),
+        first=first,
+        positions=resized(positions, side // patch, antialias=kind == "dinov2_with_registers"),
+        before=weights.norm("vision_model.pre_layrnorm") if kind == "clip" else None,  # spelt so
+        blocks=weights.blocks("encoder.layer.{}." if dino else "vision_model.encoder.layers.{}."),
+        after=weights.norm("layernorm" if dino else "vision_model.post_layernorm"),
+        pool=_pool(weights, "vision_model.head.") if kind == "siglip" else None,
+        projection=weights.projection("visual_projection") if projected else None,
+        patch=patch,
+    )
 
-    arrays: dict[str, np.ndarray]
-    config: dict[str, Any]
-    names: dict[str, str]
 
-    def network(self, kind: str, side: int) -> VisionTransformer:
-        dino = self.names is _DINO
-        place = "embeddings." if dino else "vision_model.embeddings."
-        patches = place + ("patch_embeddings.projection" if dino else "patch_embedding")
-        kernel = self.array(f"{patches}.weight")  # (d, 3, p, p)
-        width, patch = kernel.shape[0], kernel.shape[-1]
-        if side % patch:
-            raise UserError(f"pictures of {side} pixels do not divide into patches of {patch}")
-        bias = self.array(f"{patches}.bias") if f"{patches}.bias" in self.arrays else jnp.zeros(width)
-        positions = self.array(place + ("position_embeddings" if dino else "position_embedding.weight"))
-        positions = positions.reshape(-1, width)
-        token = place + ("cls_token" if dino else "class_embedding")
-        first = jnp.zeros((0, width))
-        if token in self.arrays:
-            first, positions = self.array(token).reshape(1, width) + positions[:1], positions[1:]
-        if kind == "dinov2_with_registers":
-            first = jnp.concatenate([first, self.array("embeddings.register_tokens").reshape(-1, width)])
-        depth = sum(name.endswith(f"{self.names['norm1']}.weight") for name in self.arrays
-                    if name.startswith(self.names["block"].partition("{")[0]))  # fmt: skip
-        blocks = [self.block(self.names["block"].format(k)) for k in range(depth)]
-        projection = self.arrays.get("visual_projection.weight")
-        return VisionTransformer(
-            enter=Linear(kernel.transpose(2, 3, 1, 0).reshape(-1, width), bias),
-            first=first,
-            positions=resized(positions, side // patch, antialias=kind == "dinov2_with_registers"),
-            before=self.norm("vision_model.pre_layrnorm") if kind == "clip" else None,  # spelt so
-            blocks=jax.tree.map(lambda *x: jnp.stack(x), *blocks),
-            after=self.norm("layernorm" if dino else "vision_model.post_layernorm"),
-            pool=self.pool("vision_model.head.") if kind == "siglip" else None,
-            projection=None if projection is None else jnp.asarray(projection, jnp.float32).T,
-            patch=patch,
-        )
-
-    def block(self, name: str) -> Block:
-        def scale(which: int) -> Any:
-            path = f"{name}layer_scale{which}.lambda1"
-            return self.array(path) if path in self.arrays else None
-
-        q, k, v, out = (self.linear(name + self.names[part]) for part in ("q", "k", "v", "out"))
-        attention = Attention(q, k, v, out, self.config["num_attention_heads"])
-        norm1, norm2 = (self.norm(name + self.names[part]) for part in ("norm1", "norm2"))
-        return Block(norm1, attention, scale(1), norm2, self.perceptron(f"{name}mlp."), scale(2))
-
-    def pool(self, name: str) -> AttentionPool:
-        weights = jnp.split(self.array(f"{name}attention.in_proj_weight").T, 3, axis=1)
-        q, k, v = map(Linear, weights, jnp.split(self.array(f"{name}attention.in_proj_bias"), 3))
-        attention = Attention(q, k, v, self.linear(f"{name}attention.out_proj"), self.config["num_attention_heads"])
-        norm, perceptron = self.norm(f"{name}layernorm"), self.perceptron(f"{name}mlp.")
-        return AttentionPool(self.array(f"{name}probe").reshape(-1), attention, norm, perceptron)
-
-    def perceptron(self, name: str) -> Perceptron:
-        return Perceptron(self.linear(f"{name}fc1"), self.linear(f"{name}fc2"), self.config["hidden_act"])
-
-    def linear(self, name: str) -> Linear:
-        return Linear(self.array(f"{name}.weight").T, self.array(f"{name}.bias"))
-
-    def norm(self, name: str) -> LayerNorm:
-        return LayerNorm(self.array(f"{name}.weight"), self.array(f"{name}.bias"), self.config["layer_norm_eps"])
-
-    def array(self, name: str) -> Any:
-        return jnp.asarray(self.arrays[name], jnp.float32)
+def _pool(weights: Weights, name: str) -> AttentionPool:
+    parts = jnp.split(weights.array(f"{name}attention.in_proj_weight").T, 3, axis=1)
+    q, k, v = map(Linear, parts, jnp.split(weights.array(f"{name}attention.in_proj_bias"), 3))
+    heads = weights.config["num_attention_heads"]
+    attention = Attention(q, k, v, weights.linear(f"{name}attention.out_proj"), heads)
+    norm, perceptron = weights.norm(f"{name}layernorm"), weights.perceptron(f"{name}mlp.")
+    return AttentionPool(weights.array(f"{name}probe").reshape(-1), attention, norm, perceptron)
 
 
 def resized(positions: Any, side: int, *, antialias: bool) -> Any:

@@ -36,17 +36,18 @@ class LayerNorm(Module):
 
 
 class Attention(Module):
-    """Multi-head attention of some tokens to others."""
+    """Multi-head attention of some tokens to others; if causal, of each to none that come later."""
 
     q: Linear
     k: Linear
     v: Linear
     out: Linear
     heads: int = static()
+    causal: bool = static(default=False)
 
     def __call__(self, x: Float[Array, "b m d"], to: Float[Array, "b n d"]) -> Float[Array, "b m d"]:
         q, k, v = (f(y).reshape(*y.shape[:2], self.heads, -1) for f, y in ((self.q, x), (self.k, to), (self.v, to)))
-        return self.out(jax.nn.dot_product_attention(q, k, v).reshape(x.shape))
+        return self.out(jax.nn.dot_product_attention(q, k, v, is_causal=self.causal).reshape(x.shape))
 
 
 class Perceptron(Module):
