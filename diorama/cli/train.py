@@ -14,6 +14,7 @@ def train(
         str, typer.Argument(metavar="RECIPE", help="A recipe's name, its .py file, or a run's config.txt.")
     ],
     data: Annotated[Path, typer.Option(metavar="CATALOGUE", help="What `diorama curate` wrote.")],
+    release: Annotated[str | None, typer.Option(help="As it was when `diorama tag` gave it this name.")] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="RUN", help="The run's folder.", show_default="runs/ and the run's name")
     ] = None,
@@ -46,7 +47,7 @@ def train(
 
     if coordinator or processes is not None or process is not None:
         join(coordinator, processes, process)
-    run, catalogue = recipes.resolve(recipe, settings or [], seed), Catalogue(data)
+    run, catalogue = recipes.resolve(recipe, settings or [], seed), Catalogue(data, release=release)
     path = out or Path("runs") / run.name
     for bucket in run.denoiser.buckets:
         source, frames = clips(catalogue, bucket, "train"), 1 + (bucket.frames - 1) * bucket.stride

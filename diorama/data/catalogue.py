@@ -19,6 +19,7 @@ from diorama.data.ledger import (
     DECISION,
     JUDGEMENT,
     KEYS,
+    LATEST,
     MEASURED,
     OBSERVATION,
     WORDS,
@@ -44,7 +45,8 @@ class Summary:
     kinds: dict[str, int]  # clips by kind: image, video
     splits: dict[str, int]  # clips by split
     said: dict[str, int]  # clips that have a caption, a label
-    dropped: dict[str, list[str]]  # locations of the items that are no clips, by reason, the commonest first
+    dropped: dict[str, int]  # items that are no clips, by reason, the commonest first
+    examples: dict[str, list[str]]  # the locations of some of them
     new: int  # items looked at by this call
     hash: str
 
@@ -52,19 +54,21 @@ class Summary:
         def listed(counts: dict[str, int]) -> str:
             return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
-        def some(locations: list[str]) -> str:
-            more = f" and {len(locations) - SHOWN:,} more" if len(locations) > SHOWN else ""
-            return ", ".join(Path(location).name for location in locations[:SHOWN]) + more
+        def some(reason: str) -> str:
+            shown = self.examples[reason]
+            unnamed = self.dropped[reason] - len(shown)
+            more = f" and {unnamed:,} more" if unnamed else ""
+            return ", ".join(Path(location).name for location in shown) + more
 
         lines = [f"{self.clips:,} clips ({listed(self.kinds)}; {listed(self.splits)}), manifest {self.hash[:8]}"]
         lines.append(f"  {listed(self.said)}")
-        if cut := len(self.dropped.get(CUT, [])):
+        if cut := self.dropped.get(CUT, 0):
             lines.append(f"  {_counted(cut, 'file')} {'was' if cut == 1 else 'were'} {CUT}")
         reasons = [(reason, gone) for reason, gone in self.dropped.items() if reason != CUT]
         shown = reasons[:REASONS] if len(reasons) > REASONS + 1 else reasons  # one more takes no more room than a count
-        lines += [f"  left out {len(gone):,}: {reason} ({some(gone)})" for reason, gone in shown]
+        lines += [f"  left out {gone:,}: {reason} ({some(reason)})" for reason, gone in shown]
         if others := reasons[len(shown) :]:
-            count = sum(len(gone) for _, gone in others)
+            count = sum(gone for _, gone in others)
             lines.append(f"  left out {count:,} for {len(others)} other reasons: 'diorama report' shows them all")
         lines.append(f"  {self.new:,} items were new or changed" if self.new else "  nothing was new: no work to do")
         return "\n".join(lines)
@@ -121,13 +125,14 @@ def _worded(value: Any) -> str:
 
 
 class Catalogue:
-    """The catalogue in folder `path`, at the version that curation finished last, or that `tag` named `release`.
+    """The catalogue in folder `path`, at the version that curation finished last, or at `release`: one that `tag` named,
+    or the number of a `version`.
 
     `frames` decodes its clips and keeps up to `cache_bytes` of them in memory, whoever asks. Raises `UserError` when
     curation has not finished there, or for a release that there is not.
     """
 
-    def __init__(self, path: Path | str, *, release: str | None = None, cache_bytes: int = 2 << 30):
+    def __init__(self, path: Path | str, *, release: str | int | None = None, cache_bytes: int = 2 << 30):
         self.path = Path(path)
         self.frames = Frames(self.media, cache_bytes)
         if not self.path.is_dir():
@@ -139,14 +144,30 @@ class Catalogue:
                 f"{self.path} is not a finished catalogue: if it holds your media, run 'diorama curate {self.path} "
                 "--out catalogue' and name that; if curation was stopped there, run it again"
             ) from None
+        self._old = release is not None
         if release is not None:
-            tags = self.dataset.tags.list()
+            self._head = self._described(release)
+
+    def _described(self, release: str | int) -> dict[str, Any]:
+        """What catalogue.json said at a release."""
+        dataset = self.dataset
+        del self.dataset
+        if isinstance(release, str):
+            tags = dataset.tags.list()
             if release not in tags:
                 raise UserError(f"{self.path} has no release '{release}': there are {', '.join(tags) or 'none'}")
             version = tags[release]["version"]
-            del self.dataset
-            told = lance.dataset(self.path / "clips.lance", version=version).schema.metadata[b"diorama"]
-            self._head = json.loads(told) | {"version": version}
+        else:
+            version = release
+            if version not in (one["version"] for one in dataset.versions()):
+                raise UserError(f"{self.path} has no version {version} any more")
+        told = lance.dataset(self.path / "clips.lance", version=version).schema.metadata[b"diorama"]
+        return json.loads(told) | {"version": version}
+
+    @property
+    def version(self) -> int:
+        """The number of this version, which `release` opens again whatever is curated later."""
+        return self._head["version"]
 
     def tag(self, release: str) -> None:
         """Name this version, so that it can be opened again whatever is curated later. Raises `UserError` for a name
@@ -239,17 +260,23 @@ class Catalogue:
 
     def connection(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own to the views that `ask` names."""
-        tables = {"seen": (self.path / self._head["probe"], OBSERVATION), "ledger": (self.path / "decisions", DECISION),
+        tables = {"every_seen": (self.path / self._head["probe"], OBSERVATION), "every_ledger": (self.path / "decisions", DECISION),
                   "judgements": (self.path / "judgements", JUDGEMENT)}  # fmt: skip
         keys = {self._head.get("cut"): CUTS}
         stages = {name: (self.path / folder, keys.get(name, KEYS)) for name, folder in self.stages.items()}
         con = connect(tables | {f"{n}_all": (folder, pa.schema([*key, *WORDS])) for n, (folder, key) in stages.items()})
+        until = f"where run <= {self._head['run']:d}" if self._old and "run" in self._head else ""
+        for name in ("seen", "ledger"):
+            con.execute(f"create view {name} as select * from every_{name} {until}")
         for name in self.stages:
             last = {"last": "nth desc", "without": ", nth, words"}
             con.execute(MEASURED.format(view=name, table=f"{name}_all", **last))
         cut_files(con, "seen", self._head.get("cut"))
         con.execute("create view observations as select * from files union all by name select * from pieces")
-        last_verdicts(con, self.path / "cache", view="decisions", table="ledger")
+        if self._old:
+            con.execute(LATEST.format(view="decisions", table="ledger"))
+        else:
+            last_verdicts(con, self.path / "cache", view="decisions", table="ledger")
         con.register("clips", self.dataset)
         return con
 
@@ -264,12 +291,13 @@ class Catalogue:
             'select count(caption) as "with a caption", count(label) as "with a label" from clips'
         ).to_pylist()
         gone = self.ask(
-            f"select case actor when 'rule' then reason else '{JUDGED}' end as reason, "
-            "list(location order by location) as locations from decisions "
-            "where verdict = 'drop' and reason <> 'cut otherwise now' group by 1 order by count(*) desc, 1"
-        )
-        dropped = dict(zip(gone["reason"].to_pylist(), gone["locations"].to_pylist(), strict=True))
-        return Summary(self._head["clips"], count("kind"), count("split"), said, dropped, new, self.hash())
+            f"select case actor when 'rule' then reason else '{JUDGED}' end as reason, count(*) as items, "
+            f"min(location, {SHOWN}) as examples from decisions "
+            "where verdict = 'drop' and reason <> 'cut otherwise now' group by 1 order by items desc, 1"
+        ).to_pylist()
+        dropped = {row["reason"]: row["items"] for row in gone}
+        examples = {row["reason"]: row["examples"] for row in gone}
+        return Summary(self._head["clips"], count("kind"), count("split"), said, dropped, examples, new, self.hash())
 
 
 def read_head(path: Path) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def curate(
         decision.record(look.run)
         if not (text := out / "policies" / f"{policy.fingerprint}.txt").exists():
             write_text(text, policy.text())
-        head = store(decision.con, out, policy.inline_bytes, look.head)
+        head = store(decision.con, out, decision.settled, policy.inline_bytes, look.head)
         for stage, column in ((s, c) for s in policy.derived for c, kind in s.columns.items() if kind is np.ndarray):
             add_vectors(decision.con, out, stage.name, column, folders(out, policy)[stage.name].name)
         finish(out, head)

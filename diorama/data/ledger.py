@@ -29,6 +29,8 @@ from diorama.data.sources.said import SAID
 from diorama.data.stages.stage import Derived, Stage
 from diorama.media.media import short
 
+THREADS = 2  # of DuckDB
+
 _SAID = [(name, kind) for name, (kind, _) in SAID.items() if name not in ("rate", "frame_width")]
 _SEEN = [
     ("kind", pa.string()),  # image or video
@@ -162,7 +164,7 @@ def append(folder: Path, name: str, table: pa.Table) -> None:
 
 def connect(tables: dict[str, tuple[Path, pa.Schema]]) -> duckdb.DuckDBPyConnection:
     """DuckDB with a view a ledger; empty where nothing was written yet, null where an older file lacks a column."""
-    con = duckdb.connect(config={"threads": 2})
+    con = duckdb.connect(config={"threads": THREADS})
     for name, (folder, schema) in tables.items():
         con.register(f"blank_{name}", schema.empty_table())
         written = f"read_parquet({quote(glob.escape(str(folder)) + '/*.parquet')}, union_by_name = true)"

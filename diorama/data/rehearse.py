@@ -34,12 +34,10 @@ def rehearse(
     con = decision.con
     [(sound, left)] = con.sql("select (select count(*) from sound), (select count(*) from left_over)").fetchall()
     yield f"{sound:,} sound clips, of which {left:,} would be kept"
-    for cut in decision.cuts:
-        share = cut.clips / max(sound, 1)
-        yield f"  {cut.rule}: {cut.clips:,} clips ({share:.1%})"
-        if cut.clips:
-            path = decision.out / "dry-run" / f"{cut.rule}.png"
-            yield f"    {_draw(con, cut.rule, path)}"
+    for rule, clips in decision.cuts().items():
+        yield f"  {rule}: {clips:,} clips ({clips / max(sound, 1):.1%})"
+        if clips:
+            yield f"    {_draw(con, rule, decision.out / 'dry-run' / f'{rule}.png')}"
 
 
 def _draw(con: duckdb.DuckDBPyConnection, rule: str, path: Path) -> str:

@@ -5,7 +5,7 @@ changes, and every verdict names the measure, its value, the threshold and the c
 """
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ from diorama.media import Limits
 RESERVED = {"observations", "decisions", "judgements", "latest", "verdict", "verdict_later", "decisions_later",
             "verdicts", "changed", "ranked", "sound", "judged", "cut", "left_over", "away", "found",
             "seen", "ledger", "clips", "item", "file", "files", "clip", "parents", "pieces", "alike",
-            "cache", "weighed", "valued", "kept", "stored", "captioned", "divided", "probe",
+            "cache", "weighed", "valued", "kept", "settled", "placed", "stored", "captioned", "divided", "probe",
             "copies", "held", "listed", "near_pairs", "asked_signatures", "labelled", "numbered"}  # fmt: skip
 
 NEAREST = 5  # names of measures that a message gives
@@ -80,6 +80,7 @@ VERDICT = pa.schema([
 ])  # fmt: skip
 
 
+_LEFT_OUT = VERDICT.append(pa.field("reason", pa.string()))
 ALIKE = pa.schema([("id", pa.string()), ("other", pa.string())])
 
 
@@ -129,20 +130,7 @@ class Drop:
 
     def verdicts(self, con: duckdb.DuckDBPyConnection) -> pa.Table:
         """As `Rule.verdicts`."""
-        limits = [self.limit(con, where) for where in self.where]
-        if None in limits:  # a percentile of what no clip has
-            return VERDICT.empty_table()
-        stages = dict.fromkeys(measure.split(".")[0] for measure in self.measures)
-        joins = " ".join(f"join {stage} using (id)" for stage in stages)
-        holds = " and ".join(
-            f"{where.measure}::double {'<' if where.above is None else '>'} '{limit!r}'::double"
-            for where, limit in zip(self.where, limits, strict=True)
-        )
-        first = self.where[0].measure
-        return con.sql(
-            f"select id, null::varchar as partner, '{first}' as metric, {first}::double as value, "
-            f"'{limits[0]!r}'::double as threshold from left_over {joins} where not chosen and {holds}"
-        ).to_arrow_table()
+        return together(con, (self,)).select(VERDICT.names)
 
     @staticmethod
     def limit(con: duckdb.DuckDBPyConnection, where: Where) -> float | None:
@@ -154,6 +142,37 @@ class Drop:
         row = con.sql(f"select quantile_cont({where.measure}::double, {share!r}) from sound join {stage} using (id)")
         [(value,)] = row.fetchall()
         return value
+
+
+def together(con: duckdb.DuckDBPyConnection, rules: Sequence[Drop]) -> pa.Table:
+    """What `rules`, one after the other, leave out: `VERDICT`, and the rule's name as `reason`.
+
+    No threshold depends on what earlier ones left out, so one reading of the measures does for all.
+    """
+    limits = [[Drop.limit(con, where) for where in rule.where] for rule in rules]
+    able = [k for k in range(len(rules)) if None not in limits[k]]  # else a percentile of what no clip has
+    if not able:
+        return _LEFT_OUT.empty_table()
+    holds, values = "", ""
+    for k in able:
+        conditions = " and ".join(
+            f"{where.measure}::double {'<' if where.above is None else '>'} '{limit!r}'::double"
+            for where, limit in zip(rules[k].where, limits[k], strict=True)
+        )
+        holds += f" when {conditions} then {k}"
+        values += f" when {k} then {rules[k].where[0].measure}::double"
+    stages = dict.fromkeys(measure.split(".")[0] for k in able for measure in rules[k].measures)
+    found = con.sql(
+        f'select id, case{holds} end as "which rule", case "which rule"{values} end as value from left_over '
+        f'{" ".join(f"left join {stage} using (id)" for stage in stages)} where not chosen and "which rule" is not null'
+    ).to_arrow_table()
+    which = found["which rule"]
+    metrics, thresholds = [rule.where[0].measure for rule in rules], [limit[0] for limit in limits]
+    return pa.table(
+        [found["id"], pa.nulls(len(found), pa.string()), pa.array(metrics).take(which), found["value"],
+         pa.array(thresholds, pa.float64()).take(which), pa.array([rule.name for rule in rules]).take(which)],
+        schema=_LEFT_OUT,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ links connect, such as near-duplicates. What rules left out connects, too: two c
 lie in one component though the third is gone. A component goes to one split, whole.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -19,19 +21,19 @@ from diorama.core.files import hash_bytes
 
 TRAIN, TEST = "train", "test"
 Link = tuple[str, str]  # two ids
+MEMBER = pa.schema([(name, pa.string()) for name in ("id", "group", "asset", "split")])
+LINK = pa.schema([("id", pa.string()), ("other", pa.string())])
+_NOBODY, _NONE = MEMBER.empty_table(), LINK.empty_table()
 
 
 def divide(
-    clips: Sequence[Mapping[str, Any]],
-    links: Iterable[Link] = (),
-    shares: Mapping[str, float] | None = None,
-    left_out: Sequence[Mapping[str, Any]] = (),
-) -> list[str]:
+    clips: pa.Table, links: pa.Table = _NONE, shares: Mapping[str, float] | None = None, left_out: pa.Table = _NOBODY
+) -> pa.Array:
     """The split of each clip, in order.
 
     Args:
-        clips: what is kept, each with `id`, `group`, `split` (given, or null), and perhaps `asset`.
-        links: pairs of ids that belong together; clips that were left out may be among them.
+        clips: what is kept, as `MEMBER`: each with its group, its asset and the split that was given, or null.
+        links: ids that belong together, as `LINK`; clips that were left out may be among them.
         shares: of the components without a given split, those held back, by split; {"test": 0.1} unless told
             otherwise. The rest is 'train'.
         left_out: clips that rules left out, as `clips`. They connect and name components; a split given to one of them
@@ -56,24 +58,20 @@ def divide(
     shares = {TEST: 0.1} if shares is None else shares
     if min(shares.values(), default=0) < 0 or sum(shares.values()) > 1 + 1e-9 or TRAIN in shares:
         raise UserError(f"shares held back are 0 or above, sum to 1 at most, and name no '{TRAIN}': {dict(shares)}")
-    everyone = [*clips, *left_out]
-    component = _components(everyone, links)
-    of = [component[clip["id"]] for clip in clips]
-    known = {clip["id"] for clip in everyone}
-    names: dict[int, str] = {}
-    for end, number in [
-        *((_name(clip), component[clip["id"]]) for clip in everyone),
-        *((end, number) for end, number in component.items() if end not in known),
-    ]:
-        names[number] = min(end, names.get(number, end))
-    given: dict[int, str] = {}
-    for clip, number in zip(clips, of, strict=True):
-        if clip["split"]:
-            rivals = (clip["split"], given.get(number, clip["split"]))
-            given[number] = min(rivals, key=lambda split: (split != TEST, split == TRAIN, split))
-    place = {number: _place(names[number]) for number in dict.fromkeys(of) if number not in given}
-    placed = _placed(place, shares, {clip["split"] for clip in clips})
-    return [clip["split"] or given.get(number) or placed[number] for clip, number in zip(clips, of, strict=True)]
+    everyone = pa.concat_tables([clips.select(MEMBER.names), left_out.select(MEMBER.names)])
+    components = _components(everyone, links)
+    of = components["component"].to_numpy()[: len(clips)]
+    present, nth = np.unique(of, return_inverse=True)
+    told = _told(clips["split"])
+    splits: list[str | None] = [None] * len(present)
+    for k, split in zip(nth[told.is_valid().to_numpy()].tolist(), told.drop_null().to_pylist(), strict=True):
+        splits[k] = min((split, splits[k] or split), key=lambda one: (one != TEST, one == TRAIN, one))
+    free = np.array([k for k, split in enumerate(splits) if split is None], np.int64)
+    named = components.group_by("component").aggregate([("name", "min")]).sort_by("component")
+    places = np.array([_place(name) for name in named["name_min"].take(present[free]).to_pylist()])
+    for k, split in zip(free.tolist(), _placed(places, shares, {*told.unique().to_pylist()}), strict=True):
+        splits[k] = split
+    return pc.coalesce(told, pa.array(splits, pa.string()).take(nth)).combine_chunks()
 
 
 def same(rows: Iterable[Mapping[str, Any]], key: str) -> list[Link]:
@@ -110,8 +108,9 @@ def crossing(clips: Iterable[Mapping[str, Any]], pairs: Iterable[Link]) -> list[
     return [Crossing(a, b, (split[a], split[b])) for a, b in sorted(there) if split[a] != split[b]]
 
 
-def _name(clip: Mapping[str, Any]) -> str:
-    return clip["group"] or clip.get("asset") or clip["id"]
+def _told(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of words, null where they are empty."""
+    return pc.if_else(pc.equal(column, ""), None, column)
 
 
 def _place(name: str) -> float:
@@ -119,32 +118,35 @@ def _place(name: str) -> float:
     return int(hash_bytes(name.encode(), 4), 16) / 2**32
 
 
-def _components(clips: Sequence[Mapping[str, Any]], links: Iterable[Link]) -> dict[str, int]:
-    """The number of the component of every id."""
-    number: dict[tuple[str, str], int] = {}
+def _components(everyone: pa.Table, links: pa.Table) -> pa.Table:
+    """The component (a number from 0 on) and the name of everyone, in order; then of ends of links that are no one."""
+    ids = pa.concat_arrays([
+        c.combine_chunks().cast(pa.string()) for c in (everyone["id"], links["id"], links["other"])
+    ]).dictionary_encode()  # fmt: skip
+    who, first, second = np.split(ids.indices.to_numpy(), [len(everyone), len(everyone) + len(links)])
+    edges = [(first, second)]
+    count = len(ids.dictionary)
+    for kind in ("group", "asset"):
+        value = _told(everyone[kind]).combine_chunks().dictionary_encode()
+        there = value.is_valid().to_numpy(zero_copy_only=False)
+        edges.append((who[there], count + value.indices.drop_null().to_numpy()))
+        count += len(value.dictionary)
+    ends = tuple(np.concatenate(side) for side in zip(*edges, strict=True))
+    _, component = connected_components(coo_array((np.ones(len(ends[0]), bool), ends), (count, count)), directed=False)
+    strangers = np.setdiff1d(np.arange(len(ids.dictionary)), who)
+    names = pc.coalesce(_told(everyone["group"]), _told(everyone["asset"]), everyone["id"])
+    return pa.table({
+        "component": component[np.concatenate([who, strangers])],
+        "name": pa.chunked_array([*names.chunks, ids.dictionary.take(strangers)], pa.string()),
+    })  # fmt: skip
 
-    def node(kind: str, value: str) -> int:
-        return number.setdefault((kind, value), len(number))
 
-    edges = [(node("id", a), node("id", b)) for a, b in links]
-    for clip in clips:
-        here = node("id", clip["id"])
-        edges += [(here, node(kind, value)) for kind in ("group", "asset") if (value := clip.get(kind))]
-    ends = np.array(edges, np.int64).reshape(-1, 2)
-    graph = coo_array((np.ones(len(ends), bool), (ends[:, 0], ends[:, 1])), (len(number), len(number)))
-    _, labels = connected_components(graph, directed=False)
-    return {value: int(labels[k]) for (kind, value), k in number.items() if kind == "id"}
-
-
-def _placed(place: Mapping[int, float], shares: Mapping[str, float], given: set[str | None]) -> dict[int, str]:
-    """The split of each component that is free to go anywhere."""
+def _placed(places: np.ndarray, shares: Mapping[str, float], given: set[str | None]) -> list[str]:
+    """The split of each component that is free to go anywhere, by its place in [0, 1)."""
     order = sorted(shares, key=lambda split: split != TEST)
-    upper = np.cumsum([shares[split] for split in order])
-    names = [*order, TRAIN]
-    indices = np.searchsorted(upper, list(place.values()), side="right").tolist()
-    placed = {number: names[index] for number, index in zip(place, indices, strict=True)}
-    for split in order:
-        training = [number for number, other in placed.items() if other == TRAIN]
-        if split not in given and split not in placed.values() and len(training) > 1:
-            placed[min(training, key=lambda number: place[number])] = split  # a small set, too, needs one to test on
-    return placed
+    found = np.searchsorted(np.cumsum([shares[split] for split in order]), places, side="right")
+    for n, split in enumerate(order):
+        training = np.flatnonzero(found == len(order))
+        if split not in given and not (found == n).any() and len(training) > 1:
+            found[training[np.argmin(places[training])]] = n  # a small set, too, needs one to test on
+    return [[*order, TRAIN][n] for n in found]

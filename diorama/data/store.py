@@ -15,13 +15,15 @@ import duckdb
 import lance
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from diorama.core.errors import UserError
 from diorama.core.files import write_text
 from diorama.core.progress import progress
 from diorama.data.catalogue import read_head
-from diorama.data.ledger import CLIP, MEDIA, quote
+from diorama.data.ledger import CLIP, MEDIA, THREADS, quote
 from diorama.data.observe import identity
+from diorama.data.settled import keep, kept
 from diorama.data.sources import fetch
 from diorama.media import BadMedia
 
@@ -35,36 +37,33 @@ HEAD_KEY = b"diorama"  # where a version of clips.lance holds what catalogue.jso
 _PLACE = (
     "case when bytes > {inline_bytes:d} or asset is not null then md5(location || ' ' || stamp) else '' end as place"
 )
-_NEW = """
-select *, {place} from left_over
-where id in (select id from (select id, {place} from left_over) anti join stored using (id, place)) order by id
-"""
+_PLACED = (
+    "select * exclude (place) from (select *, {place} from settled) left join stored using (id, place) order by id"
+)
 # The manifest's hash is that of every clip, in any order: what is told of it and what was decided of it.
 _CLIPS = """
-select {columns}, md5_number_lower(line) as low, md5_number_upper(line) as high, hash(line, rest, address) as whole
-from (select *, concat(id, told, ' ', weight, ' ', split, chr(10), caption) as line
-  from (select *, {place} from kept) join stored using (id, place))
-order by id
+select {columns}, (digest >> 64)::ubigint as low, (digest & {word})::ubigint as high, hash(line, rest, address) as whole
+from (select *, md5_number(line) as digest
+  from (select *, concat(id, told, ' ', weight, ' ', split, chr(10), caption) as line from kept))
 """
 
 
-def store(con: duckdb.DuckDBPyConnection, out: Path, inline_bytes: int, head: dict[str, Any]) -> dict[str, Any]:
+def store(
+    con: duckdb.DuckDBPyConnection, out: Path, settled: str, inline_bytes: int, head: dict[str, Any]
+) -> dict[str, Any]:
     """Bring the datasets at `out` to hold exactly the clips of the view `kept`; `head` says what else describes them.
 
     Returns the whole of what catalogue.json is to say; whoever calls writes that last (`finish`). Files of at most
-    `inline_bytes` are kept inside. Raises `UserError` where a file that is needed is away.
+    `inline_bytes` are kept inside. settled: as `Decision.settled`. Raises `UserError` where a file that is needed is
+    away.
     """
-    place = _PLACE.format(inline_bytes=inline_bytes)
-    _register(con, out / MEDIA_FOLDER)
-    new = con.sql(_NEW.format(place=place)).to_arrow_table().to_pylist()
-    if new:
-        with progress(len(new), "storing", "clips") as bar:
-            for part in _parts(new, inline_bytes, out / MEDIA_FOLDER):
-                _write(part, out / MEDIA_FOLDER, "append")
-                bar.advance(len(part))
-        _register(con, out / MEDIA_FOLDER)
+    _place(con, out, settled, inline_bytes)
     columns = ", ".join(f'"{name}"' for name in CLIP.names)
-    found = con.sql(_CLIPS.format(place=place, columns=columns)).to_arrow_table()
+    con.execute("set threads = 1")  # keeps the order of `placed`: to sort takes longer than a second thread saves
+    found = con.sql(_CLIPS.format(columns=columns, word=2**64 - 1)).to_arrow_table()
+    con.execute(f"set threads = {THREADS}")
+    if not pc.all(pc.less(found["id"][:-1], found["id"][1:])).as_py():
+        found = found.sort_by("id")
     low, high, whole = (int(np.bitwise_xor.reduce(found[name].to_numpy())) for name in ("low", "high", "whole"))
     head = {"format": 2, "clips": len(found), "hash": f"{high:016x}{low:016x}", "rows": f"{whole:016x}", **head}
     before = read_head(out)
@@ -75,6 +74,32 @@ def store(con: duckdb.DuckDBPyConnection, out: Path, inline_bytes: int, head: di
         described = table.replace_schema_metadata({HEAD_KEY: json.dumps(head)})  # of a release, when it is old
         version = _write(described, out / CLIPS_FOLDER, "overwrite")
     return head | {"version": version}
+
+
+def _place(con: duckdb.DuckDBPyConnection, out: Path, settled: str, inline_bytes: int) -> None:
+    """Store the media of clips that are kept and have none stored, and make the view `placed` anew: every sound clip
+    with the row of its media as `address`, null where there is none."""
+    uri, cache = out / MEDIA_FOLDER, out / "cache"
+    query = _PLACED.format(place=_PLACE.format(inline_bytes=inline_bytes))
+
+    def seen() -> str:
+        return f"{settled} {lance.dataset(uri).count_rows() if uri.exists() else 0}"
+
+    path = kept(cache, "placed", seen(), query)
+    if not path.exists():
+        _register(con, uri)
+    con.execute(f"create or replace view placed as {f'from {quote(path)}' if path.exists() else query}")
+    place = _PLACE.format(inline_bytes=inline_bytes)
+    new = con.sql(f"select *, {place} from kept where address is null order by id").to_arrow_table().to_pylist()
+    if new:
+        with progress(len(new), "storing", "clips") as bar:
+            for part in _parts(new, inline_bytes, uri):
+                _write(part, uri, "append")
+                bar.advance(len(part))
+        _register(con, uri)
+    if new or not path.exists():
+        path = keep(con, cache, "placed", seen(), query)
+    con.execute(f"create or replace view placed as from {quote(path)}")
 
 
 def finish(out: Path, head: dict[str, Any]) -> None:

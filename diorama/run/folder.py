@@ -1,7 +1,7 @@
 """A run's folder: where each step finds what the one before left.
 
 config.txt                     the resolved run
-catalogue.txt                  path and content hash of the catalogue that was seen
+catalogue.txt                  path, content hash and version of the catalogue that was seen
 tokenizer.json                 learned from the captions
 codec/  denoiser/              training: checkpoints, log.jsonl, TensorBoard, previews
 codec.safetensors              the codec with its latents' statistics
@@ -11,6 +11,7 @@ samples/  evaluation/          what was drawn, what was measured
 report.html
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,10 @@ class Folder:
         Raises `UserError` when it holds another run or was trained on other data.
         """
         folder = Folder(Path(path))
-        seen = f"{catalogue.path.resolve()}\n{catalogue.hash()}\n"
+        seen = f"{catalogue.path.resolve()}\n{catalogue.hash()}\n{catalogue.version}\n"
         if folder.config.exists():
             _same(flatten(folder.run()), flatten(parse(run.text(), Run)), folder.path)  # as read: 1 is 1.0
-            if folder.manifest.read_text().splitlines()[1:] != seen.splitlines()[1:]:
+            if folder.manifest.read_text().splitlines()[1] != catalogue.hash():
                 raise UserError(f"{folder.path} was trained on other data than {catalogue.path} holds now: use --out")
         folder.path.mkdir(parents=True, exist_ok=True)
         write_text(folder.manifest, seen)
@@ -76,15 +77,20 @@ class Folder:
         return parse(self.config.read_text(), Run)
 
     def catalogue(self) -> Catalogue:
-        """The catalogue it was trained on. Raises `UserError` when it is gone or holds other clips now."""
-        path, seen = self.manifest.read_text().splitlines()
+        """The catalogue as it was trained on. Raises `UserError` when it is gone, or that version of it is."""
+        path, seen, *version = self.manifest.read_text().splitlines()
         catalogue = Catalogue(Path(path))
-        if catalogue.hash() != seen:
-            raise UserError(
-                f"{path} changed since {self.path} was trained on it, and what was held back may have too: curate what "
-                "was added into another --out and bring back what was there, or train anew on what it holds now"
-            )
-        return catalogue
+        if catalogue.hash() == seen:
+            return catalogue
+        with suppress(UserError):
+            for number in version:
+                before = Catalogue(Path(path), release=int(number))
+                if before.hash() == seen:
+                    return before
+        raise UserError(
+            f"{path} changed since {self.path} was trained on it, and what it was is not there any more: curate what "
+            "it held again into another --out, or train anew on what it holds now"
+        )
 
     def tokenizer(self) -> Any:
         """The tokenizer of its captions."""

@@ -31,7 +31,7 @@ from diorama.data.balance import (
 from diorama.data.balance.coverage import covered, facility_location, farthest_first, nearest, similarities
 from diorama.data.balance.weights import capped
 from diorama.data.rehearse import rehearse
-from diorama.data.splits import divide
+from diorama.data.splits import MEMBER, divide
 from diorama.media import write_png
 from tests.data.toy import Bright, Relative
 
@@ -200,7 +200,8 @@ def test_a_quota_by_hash_does_not_choose_the_test_set():
     n = 1000
     gone = set(Quota("label", n // 10).verdicts(views([0] * n))["id"].to_pylist())
     clips = [{"id": f"i{k:03d}", "group": None, "split": None} for k in range(n)]
-    split = dict(zip((c["id"] for c in clips), divide(clips, (), {"test": 0.1}), strict=True))
+    splits = divide(pa.Table.from_pylist(clips, MEMBER), shares={"test": 0.1}).to_pylist()
+    split = dict(zip((c["id"] for c in clips), splits, strict=True))
     test = sum(split[c["id"]] == "test" for c in clips if c["id"] not in gone)
     assert 2 <= test <= 20  # of 100, with a mean of 10
 

@@ -40,7 +40,7 @@ def names(out) -> list[str]:
 def test_every_part_is_a_clip_and_the_file_has_its_reason(folder, tmp_path):
     summary = curate([folder], tmp_path / "c", policy())
     assert names(tmp_path / "c") == ["one.mp4", "still.png", "two.mp4@0-8", "two.mp4@8-20"]
-    assert summary.dropped == {"cut into clips": [str(folder / "two.mp4")]}
+    assert summary.examples == {"cut into clips": [str(folder / "two.mp4")]}
     rows = Catalogue(tmp_path / "c").ask(ROWS).to_pylist()
     whole, first, second = [row for row in rows if "two.mp4" in row["location"]]
     assert (first["asset"], first["start"], first["t"]) == (whole["id"], 0.0, 8)

@@ -2,13 +2,15 @@
 
 import random
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diorama.core.errors import UserError
 from diorama.core.files import hash_bytes
-from diorama.data.splits import Crossing, crossing, divide, same
+from diorama.data import splits as divided_by
+from diorama.data.splits import LINK, MEMBER, Crossing, crossing, same
 
 SPLITS = [None, None, None, None, "train", "test", "val"]
 SHARES = {"validation": 0.2, "test": 0.3}
@@ -16,6 +18,12 @@ SHARES = {"validation": 0.2, "test": 0.3}
 
 def clip(name: str, group: str | None = None, split: str | None = None, asset: str | None = None) -> dict:
     return {"id": name, "group": group, "split": split, "asset": asset}
+
+
+def divide(clips: list[dict], links=(), shares=None, left_out=()) -> list[str]:
+    table = [pa.Table.from_pylist(list(rows), MEMBER) for rows in (clips, left_out)]
+    pairs = pa.Table.from_pylist([{"id": a, "other": b} for a, b in links], LINK)
+    return divided_by.divide(table[0], pairs, shares, table[1]).to_pylist()
 
 
 @st.composite
@@ -203,3 +211,26 @@ def test_given_splits_that_contradict_a_link_are_kept_and_found():
 def test_shares_that_cannot_be_are_refused(shares):
     with pytest.raises(UserError, match="shares held back"):
         divide([clip("a")], (), shares)
+
+
+@pytest.mark.parametrize(
+    ("told", "got"),
+    [
+        ({0: "test"}, ["test"] * 4),
+        ({2: "train"}, ["train"] * 4),
+        ({1: "train", 3: "test"}, ["test", "train", "test", "test"]),
+        ({0: "train", 1: "val"}, ["train", "val", "val", "val"]),
+        ({0: "val", 1: "test", 2: "train"}, ["val", "test", "train", "test"]),
+    ],
+)
+@pytest.mark.parametrize("test_share", [0.0, 1.0])
+def test_a_given_split_counts_for_its_whole_group(told, got, test_share):
+    clips = [{"id": str(i), "group": "one", "split": told.get(i)} for i in range(4)]
+    alone = {"id": "4", "group": None, "split": None}
+    found = divide([*clips, alone], shares={"test": test_share})
+    assert found == [*got, "test" if test_share else "train"]
+
+
+def test_splits_by_hash_stay_what_they_were():
+    clips = [{"id": f"clip {i}", "group": f"group {i // 2}" if i % 3 else None, "split": None} for i in range(100)]
+    assert [i for i, split in enumerate(divide(clips)) if split == "test"] == [10, 11, 30, 51]

@@ -6,9 +6,12 @@ import pytest
 
 from diorama.core import UserError, override, to_text
 from diorama.core.config import parse
+from diorama.data import Catalogue, Curation, Drop, Where, curate
+from diorama.media import write_png
 from diorama.net import LabelConfig, TextConfig
 from diorama.run import Bucket, CodecStage, Folder, Run
 from recipes import digits
+from tests.data.make import media_folder, picture
 from tests.run.conftest import RUN
 
 
@@ -16,7 +19,7 @@ class Other:
     """A catalogue of other clips."""
 
     def __init__(self, path, number="1"):
-        self.path, self.number = path, number
+        self.path, self.number, self.version = path, number, 1
 
     def hash(self):
         return self.number
@@ -63,6 +66,25 @@ def test_other_data_are_refused_and_moved_data_are_not(tmp_path):
     assert (
         Folder.claim(tmp_path, RUN, Other(tmp_path / "moved")).manifest.read_text().startswith(str(tmp_path / "moved"))
     )
+
+
+def test_what_was_curated_later_changes_nothing_for_a_run(tmp_path):
+    """It finds the clips, decisions and counts of the catalogue that it was trained on."""
+    media, out = media_folder(tmp_path / "a", stills=3, videos=1), tmp_path / "c"
+    before = curate([media], out)
+    folder = Folder.claim(tmp_path / "run", RUN, Catalogue(out))
+    clips, decisions = (Catalogue(out).ask(f"select * from {name} order by all") for name in ("clips", "decisions"))
+    write_png(media / "new.png", picture(99, 8, 8))
+    (media / "broken.png").write_bytes(b"no picture")
+    assert curate([media], out, Curation(rules=(Drop("all but videos", (Where("clip.t", below=2),)),))).clips == 1
+    found = folder.catalogue()
+    assert (found.hash(), found.summary()) == (before.hash, replace(before, new=0))
+    assert found.ask("select * from clips order by all").equals(clips)
+    assert found.ask("select * from decisions order by all").equals(decisions)
+    assert len(found.ask("select * from observations")) == len(decisions)
+    found.frames(found.clips().to_pylist()[0], 8, 8)
+    with pytest.raises(UserError, match="no version 1000"):
+        Catalogue(out, release=1000)
 
 
 def test_whole_numbers_in_a_recipe_are_no_other_run(tmp_path, catalogue):
