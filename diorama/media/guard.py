@@ -9,6 +9,7 @@ So a file is refused for memory only after a worker of its own had too little.
 
 import atexit
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from typing import Any
 
 from diorama.media.media import BadMedia, Limits, Media, Overrun
@@ -26,6 +27,15 @@ from diorama.media.worker import Failure, receive, send
 
 _AGAIN = object()
 _MAIN = "from diorama.media.worker import main; main()"
+SETTINGS = {  # environment of a worker
+    "OPENBLAS_NUM_THREADS": "1",  # its buffers, one a thread, would count against the memory
+    "OMP_NUM_THREADS": "1",
+    "OPENCV_FOR_THREADS_NUM": "1",  # the workers share the cores already
+    # glibc: what one file was decoded into is kept for the next; to give it back and ask again takes nearly as long as
+    # decoding a small picture.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
+}
 BACKSTOP = 20.0  # seconds beyond the limit: by then a worker's own alarm, set when it began, should have ended it
 MEMORY = 1_600_000_000  # bytes a worker may map beyond its own start, so that its peak stays below 2 GB
 
@@ -89,9 +99,9 @@ class Reader:
                     yield done.pop(given)
                     given += 1
                 if busy:
-                    for slot in self._wait(busy):
+                    for slot, answered in self._wait(busy):
                         index, job = busy.pop(slot)
-                        result = self._finish(slot)
+                        result = self._finish(slot, answered)
                         if isinstance(result, Failure):
                             raise RuntimeError(f"apply failed in a decoding worker:\n{result.traceback}")
                         if result is _AGAIN:
@@ -122,20 +132,24 @@ class Reader:
             worker.kill()
         self._workers[slot] = None
 
-    def _wait(self, busy: Iterable[int]) -> list[int]:
-        """Slots that have an answer, are dead, or are out of time."""
-        workers = {slot: self._workers[slot] for slot in busy}
-        patience = min(worker.deadline for worker in workers.values() if worker) - time.monotonic()
-        ready = wait([worker.channel for worker in workers.values() if worker], max(patience, 0))
+    def _wait(self, busy: Iterable[int]) -> list[tuple[int, bool]]:
+        """Slots that have an answer or are dead (True), or are out of time (False)."""
+        workers = {slot: worker for slot in busy if (worker := self._workers[slot])}
+        patience = min(worker.deadline for worker in workers.values()) - time.monotonic()
+        poll = select.poll()
+        for worker in workers.values():
+            poll.register(worker.channel, select.POLLIN)
+        ready = {number for number, _ in poll.poll(max(patience, 0) * 1000)}
         now = time.monotonic()
-        return [s for s, w in workers.items() if w and (w.channel in ready or w.deadline <= now)]
+        found = [(slot, worker.channel.fileno() in ready, worker.deadline) for slot, worker in workers.items()]
+        return [(slot, answered) for slot, answered, deadline in found if answered or deadline <= now]
 
-    def _finish(self, slot: int) -> Any:
+    def _finish(self, slot: int, answered: bool) -> Any:
         """The answer, or why there is none; `_AGAIN` where a new worker may have the memory that this one lacked."""
         worker = self._workers[slot]
         assert worker is not None
         try:
-            if worker.channel.poll():
+            if answered:
                 answer = receive(worker.channel)
                 if isinstance(answer, Overrun):
                     self._stop(slot)
@@ -158,18 +172,14 @@ class _Worker:
 
     def __init__(self, memory: int) -> None:
         ours, theirs = socket.socketpair()
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-            "OPENBLAS_NUM_THREADS": "1",  # its buffers, one a thread, would count against the memory
-            "OMP_NUM_THREADS": "1",
-        }
+        path = {"PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
         self.process = subprocess.Popen(
             [sys.executable, "-c", _MAIN, str(theirs.fileno()), str(memory)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # decoders chatter about what is wrong with a file
-            env=environment,
+            env=os.environ | path | SETTINGS,
         )
         theirs.close()
         self.channel = Connection(ours.detach())

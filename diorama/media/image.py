@@ -131,7 +131,8 @@ def _srgb(im: Image.Image, info: dict[str, Any]) -> Image.Image:
     """RGB or RGBA in sRGB, by the embedded colour profile if there is a usable one."""
     if im.mode == "LAB":
         return _apply(im, _lab_to_srgb())
-    colours = im if im.mode == "CMYK" else im.convert("RGBA" if info["had_alpha"] else "RGB")
+    wanted = "RGBA" if info["had_alpha"] else "RGB"
+    colours = im if im.mode in ("CMYK", wanted) else im.convert(wanted)
     icc = im.info.get("icc_profile")
     transform = _to_srgb(icc, colours.mode.removesuffix("A")) if icc else None
     if transform is None:

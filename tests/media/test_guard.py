@@ -3,6 +3,8 @@
 import ctypes
 import io
 import os
+import platform
+import resource
 import signal
 import sys
 import time
@@ -53,6 +55,17 @@ def need(media):
 
 def mistake(media):
     raise ZeroDivisionError("mine")
+
+
+def threads(media):
+    import cv2
+
+    return cv2.getNumThreads()
+
+
+def faults(media):
+    """Pages that the system gave this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def has_jax(media):
@@ -142,6 +155,19 @@ def test_leaving_early_leaves_no_stale_answers(reader):
         assert red(result) == 0
         break
     assert red(reader.read(png(9))) == 9
+
+
+def test_workers_use_a_thread_each(reader):
+    assert list(reader.map([png()], threads)) == [1]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators keep memory by other settings")
+def test_workers_keep_their_memory_from_file_to_file():
+    out = io.BytesIO()
+    Image.new("RGB", (512, 512)).save(out, "JPEG")  # 256 pages of 4 KB, and as many again as an array
+    with Reader(1) as reader:
+        counts = list(reader.map([out.getvalue()] * 40, faults))
+    assert counts[-1] - counts[20] < 20 * 100
 
 
 def test_workers_do_not_import_jax(reader):

@@ -115,9 +115,8 @@ def changed(path: Path) -> int:
 
 def is_container(path: Path) -> bool:
     """Whether a file of this name holds many clips; of folders, a Lance table does."""
-    if path.is_dir():
-        return path.suffix == ".lance"
-    return path.suffix == ".npz" or _is_idx(path) or is_table(path) or is_archive(path)
+    named = path.suffix == ".npz" or _is_idx(path) or is_table(path) or is_archive(path)
+    return named and (path.suffix == ".lance" or not path.is_dir())  # the disk is asked for few
 
 
 def is_labels(path: Path) -> bool:

@@ -127,8 +127,11 @@ def _between_bars(grey: np.ndarray) -> tuple[int, int]:
 
 def _bar(grey: np.ndarray) -> int:
     """How many of the first rows of grey (h, w) are a bar: of one shade, and followed by something else."""
+    low, high = float(grey[0].min()), float(grey[0].max())
+    if high - low > 2 * FLAT:  # no bar, as in most pictures
+        return 0
     shade = float(grey[0].mean())
-    if float(grey[0].max()) - shade > FLAT or shade - float(grey[0].min()) > FLAT:
+    if high - shade > FLAT or shade - low > FLAT:
         return 0
     plain = (grey.max(1) - shade <= FLAT) & (shade - grey.min(1) <= FLAT)
     run = len(grey) if plain.all() else int(plain.argmin())
