@@ -2,12 +2,12 @@
 
 Install:   python -m pip install -e '.[test]', and Chromium with its driver
 Command:   python -m benchmarks.look [--items 100000] [--pictures 100000] [--keep FOLDER]
-Hardware:  two CPU cores, 8 GB; 100,000 items with pictures take 1.5 GB of disk and 3 minutes, most of it making them
+Hardware:  two CPU cores, 8 GB; 100,000 items with pictures take 3.5 GB of disk and 3 minutes, most of it making them
 
 The catalogue is made up: its ledgers are written as curation writes them (shards of 512 items), with 20 measures, small
 pictures and vectors of 256 numbers, but no media are behind them. Times are medians of `--rounds`, in milliseconds as
-the browser's own clock has them, from the request to the moment at which the last picture of the page is decoded and a
-frame was painted. The last line is JSON.
+the browser's own clock has them, from the request to the moment at which all 200 pictures of a page have come, those in
+view are decoded and a frame was painted; the browser decodes the others as they are scrolled to. The last line is JSON.
 """
 
 import argparse
@@ -31,12 +31,13 @@ import pyarrow.parquet as pq
 from diorama.core.files import hash_bytes
 from diorama.data.ledger import CLIP, DECISION, OBSERVATION
 from diorama.data.observe import SHARD
+from diorama.data.stages.preview import thumbnail
 from diorama.serve.gallery import Gallery
 from diorama.serve.look import app
 
 MEASURED = 20  # numbers of the stage "technical"
 WIDE = 256  # numbers of a vector
-FACES = 400  # different pictures, about 8 KB each
+FACES = 400  # different pictures, of 14 KB and thumbnails of 5 KB
 SEED = 0
 
 
@@ -44,6 +45,7 @@ def make(out: Path, items: int, pictures: int) -> None:
     """Write a catalogue of `items`, the first `pictures` of them with a small picture and a vector."""
     rng = np.random.default_rng(SEED)
     faces = [_face(rng) for _ in range(FACES)]
+    images, thumbnails = ([jpeg(frame) for frame in faces] for jpeg in (_jpeg, thumbnail))
     folders = {
         name: out / "observations" / name / f"{name:0<16}"[:16]
         for name in ("probe", "technical", "preview", "embedding")
@@ -70,10 +72,11 @@ def make(out: Path, items: int, pictures: int) -> None:
         _write(folders["technical"] / f"{name}.parquet", {"id": ids, "error": [None] * len(ids), **measures})
         shown = ids[: max(min(pictures - first, len(ids)), 0)]
         if shown:
-            pick = rng.integers(0, FACES, len(shown))
+            pick, count = rng.integers(0, FACES, len(shown)), numbers[: len(shown)]
             _write(folders["preview"] / f"{name}.parquet", {
                 "id": shown, "error": pa.nulls(len(shown), pa.string()),
-                "images": pa.array([[faces[k]] for k in pick], pa.list_(pa.binary())),
+                "images": [[_numbered(images[k], n)] for k, n in zip(pick, count, strict=True)],
+                "thumbnail": [_numbered(thumbnails[k], n) for k, n in zip(pick, count, strict=True)],
                 "at": pa.array([[0]] * len(shown), pa.list_(pa.int64())),
             })  # fmt: skip
             vectors = kinds[rng.integers(0, len(kinds), len(shown))] + rng.normal(size=(len(shown), WIDE))
@@ -100,12 +103,20 @@ def make(out: Path, items: int, pictures: int) -> None:
     (out / "catalogue.json").write_text(json.dumps(head))
 
 
-def _face(rng: np.random.Generator) -> bytes:
-    """A picture of 224 x 224, about as hard to compress as a photograph."""
+def _face(rng: np.random.Generator) -> np.ndarray:
+    """A picture (224, 224, 3) uint8, about as hard to compress as a photograph."""
     coarse = cv2.resize(rng.integers(0, 256, (9, 9, 3), np.uint8), (224, 224), interpolation=cv2.INTER_CUBIC)
     fine = cv2.GaussianBlur(rng.normal(0, 40, (224, 224, 3)), (0, 0), 1.2)
-    frame = np.clip(coarse + fine, 0, 255).astype(np.uint8)
+    return np.clip(coarse + fine, 0, 255).astype(np.uint8)
+
+
+def _jpeg(frame: np.ndarray) -> bytes:
     return cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+
+
+def _numbered(jpeg: bytes, n: int) -> bytes:
+    """The JPEG with a number as its comment, so that a browser decodes it anew though it has decoded its like."""
+    return jpeg[:2] + b"\xff\xfe\x00\x0a" + int(n).to_bytes(8, "little") + jpeg[2:]
 
 
 def _write(path: Path, columns: dict[str, Any], schema: pa.Schema | None = None) -> None:
@@ -135,15 +146,14 @@ def serving(gallery: Gallery) -> Iterator[str]:
 # Each is the body of an async function in the page; it returns milliseconds.
 _ALL_THERE = """
 const there = async () => {
-  while (true) {
-    const images = [...document.querySelectorAll('#grid img')];
-    if (images.length >= 200 && images.every(i => i.getAttribute('src'))) {
-      await Promise.all(images.map(i => i.decode()));
-      break;
-    }
-    await new Promise(later => setTimeout(later, 2));
-  }
+  const cells = () => [...document.querySelectorAll('#grid figure')], image = cell => cell.querySelector('img');
+  const bottom = document.querySelector('main').getBoundingClientRect().bottom;
+  while (cells().length < 200) await new Promise(later => setTimeout(later, 2));
+  const seen = cells().filter(cell => cell.getBoundingClientRect().top < bottom).map(image);
+  while (!seen.every(one => one.getAttribute('src'))) await new Promise(later => setTimeout(later, 2));
+  await Promise.all(seen.map(one => one.decode()));
   await new Promise(requestAnimationFrame);
+  while (!cells().every(cell => image(cell).address)) await new Promise(later => setTimeout(later, 2));
 };
 """
 _TURN = (
@@ -161,7 +171,7 @@ const numbers = Array.from({length: 200}, () => Math.floor(Math.random() * PICTU
 const start = performance.now();
 const add = url => { const image = new Image(); image.src = url; images.push(image); };
 if (ONE) {
-  const data = await (await fetch('thumbnails?n=' + numbers)).arrayBuffer(), sizes = new DataView(data);
+  const data = await (await fetch('thumbnails?larger=true&n=' + numbers)).arrayBuffer(), sizes = new DataView(data);
   let at = 800;
   numbers.forEach((n, i) => {
     const size = sizes.getUint32(4 * i, true);

@@ -96,8 +96,9 @@ class Gallery:
             order = f"{shown} {'desc' if down else 'asc'} nulls last, n"
         if order is None:
             raise UserError(f"'{sort}' is no order: use location, random, value, or measure with a measure")
-        [total] = self.rows(f"select count(*) as n from shown where {where}", given)
-        picked = self.numbers(f"select n from shown where {where} order by {order} "
+        items = "shown" if asked.corrected else "item"
+        [total] = self.rows(f"select count(*) as n from {items} where {where}", given)
+        picked = self.numbers(f"select n from {items} where {where} order by {order} "
                               f"limit {min(limit, 1000):d} offset {offset:d}", given)  # fmt: skip
         return {"total": total["n"], "rows": self.some(picked, shown)}
 
@@ -292,7 +293,7 @@ class Gallery:
 
     def preview(self, n: int) -> bytes:
         """A small JPEG of an item's middle: the stored one, else decoded; grey for what cannot be read."""
-        if self.thumbnails and (stored := self.thumbnails.get(n)):
+        if self.thumbnails and (stored := self.thumbnails.get(n, larger=True)):
             return stored
         with self._decoding:
             if n in self._previews:
@@ -305,13 +306,14 @@ class Gallery:
                 self._previews.popitem(last=False)
             return data
 
-    def packed(self, numbers: list[int]) -> bytes:
+    def packed(self, numbers: list[int], larger: bool = False) -> bytes:
         """Stored pictures of many items in one answer: their sizes (uint32, little-endian), then the JPEGs one after
-        another. A size is 0 where none is stored, and 2**32 - 1 where it is still being packed."""
+        another. A size is 0 where none is stored, and 2**32 - 1 where it is still being packed. They are thumbnails, or
+        what is `larger` of them."""
         if not self.thumbnails:
             return bytes(4 * len(numbers))
         pending = self.thumbnails.pending  # before looking: a picture may be packed meanwhile
-        images = [self.thumbnails.get(n) for n in numbers]
+        images = [self.thumbnails.get(n, larger) for n in numbers]
         sizes = [len(image) or (2**32 - 1 if pending else 0) for image in images]
         return b"".join([np.array(sizes, "<u4").tobytes(), *images])
 
@@ -330,8 +332,9 @@ class Gallery:
 
     def rows(self, question: str, given: list[Any] | None = None) -> list[dict[str, Any]]:
         """The answer to SQL."""
-        cursor = self._con.cursor()  # one a thread
-        return cursor.sql(question, params=given or []).to_arrow_table().to_pylist()
+        found = self._con.cursor().execute(question, given or [])  # one a thread; `sql` would plan it twice
+        names = [name for name, *_ in found.description]
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
     def numbers(self, question: str, given: list[Any] | None = None) -> list[int]:
         """The answer to SQL that has one column."""

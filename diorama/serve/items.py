@@ -147,6 +147,11 @@ class Filter:
     equals: str | None = None
     selection: str = ""
 
+    @property
+    def corrected(self) -> bool:
+        """Whether it asks for what people may have changed: for `shown`, which takes longer than `item`."""
+        return bool(self.words or self.column)
+
     def where(self, measures: list[str], words: list[str]) -> tuple[str, list[Any]]:
         """As SQL about `shown`, with its values. Raises `UserError` for a measure or column that there is not."""
         parts, given = ["true"], list[Any]()

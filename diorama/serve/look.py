@@ -111,8 +111,11 @@ def _pictures(server: FastAPI, gallery: Gallery) -> None:
         return Response(gallery.preview(n), media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
 
     @server.get("/thumbnails")
-    def thumbnails(n: Annotated[str, Query(pattern=r"^\d+(,\d+)*$", max_length=12_000)]) -> Response:
-        return Response(gallery.packed([int(number) for number in n.split(",")][:1000]), media_type=_PACKED)
+    def thumbnails(
+        n: Annotated[str, Query(pattern=r"^\d+(,\d+)*$", max_length=12_000)], larger: bool = False
+    ) -> Response:
+        numbers = [int(number) for number in n.split(",")][:1000]
+        return Response(gallery.packed(numbers, larger), media_type=_PACKED)
 
     @server.get("/frames/{n}")
     def frames(n: int) -> Response:

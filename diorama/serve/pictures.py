@@ -9,14 +9,15 @@ from typing import Any
 import cv2
 import duckdb
 import numpy as np
+import pyarrow.parquet as pq
 
 from diorama.core.progress import progress
 from diorama.data import Catalogue
 from diorama.data.sources import fetch
+from diorama.data.stages.preview import LONGEST
 from diorama.media import BadMedia, Part, Reader, Source, resize
 
 SIDE = 112  # pixels along the shorter side
-LONGEST = 2  # times that along the longer one; the rest is cut off
 QUALITY = 78
 DECODED = 300  # pictures, at most, that are decoded where none is stored
 WORKERS = 2
@@ -24,9 +25,10 @@ WORKERS = 2
 HEIGHT = 96  # pixels on the page
 
 _STORED = """
-select id, images[len(images) // 2 + 1] from read_parquet(?)
-where len(images) > 0 and id in (select unnest(?::varchar[]))
+select id, {picture} as picture from read_parquet(?)
+where picture is not null and id in (select unnest(?::varchar[]))
 """
+_MIDDLE = "images[len(images) // 2 + 1]"  # of observations of before there were thumbnails
 _ROWS = """
 select n, id, location, t, rate, start from item
 where error is null and id is not null and n in (select unnest(?::int[]))
@@ -43,13 +45,14 @@ class Picture:
 
 
 def stored(catalogue: Catalogue, ids: Sequence[str]) -> dict[str, bytes]:
-    """The picture in the middle of each clip that the stage `preview` has looked at, as JPEG by id."""
+    """The thumbnail of each clip that the stage `preview` has looked at, as JPEG by id."""
     folder = catalogue.stages.get("preview")
     shards = sorted(map(str, (catalogue.path / folder).glob("*.parquet"))) if folder else []
     if not shards:
         return {}
+    picture = "thumbnail" if "thumbnail" in pq.read_schema(shards[0]).names else _MIDDLE
     with duckdb.connect(config={"threads": 2}) as con:
-        return dict(con.execute(_STORED, [shards, list(ids)]).fetchall())
+        return dict(con.execute(_STORED.format(picture=picture), [shards, list(ids)]).fetchall())
 
 
 def originals(catalogue: Catalogue, rows: Sequence[dict[str, Any]]) -> list[Source | None]:

@@ -1,8 +1,9 @@
 """Small pictures of items, at hand in any order: those that the stage `Preview` stored, packed once.
 
 Curation writes them into Parquet shards, out of which one picture costs the reading of hundreds. Here they lie one
-after another in a few flat files of the cache, never edited, each with an index of ids and offsets that is written
-last; a page of 200 is 200 small reads. Packing runs in a thread; what is not packed yet is known to be `pending`.
+after another in a few flat files of the cache, each item's thumbnail before its larger image, never edited, each file
+with an index of ids and offsets that is written last; a page of 200 is 200 small reads. Packing runs in a thread; what
+is not packed yet is known to be `pending`.
 """
 
 import os
@@ -20,11 +21,15 @@ from diorama.core.files import hash_bytes, write_aside
 from diorama.data.ledger import batched, quote
 
 SHARDS = 16  # of a pack; 8,192 clips
-_INDEX = pa.schema([("shard", pa.string()), ("id", pa.string()), ("offset", pa.int64()), ("size", pa.int32())])
+FORM = 2  # of the packs; raise it when they change
+_INDEX = pa.schema([
+    ("shard", pa.string()), ("id", pa.string()), ("offset", pa.int64()),
+    ("thumbnail", pa.int32()), ("image", pa.int32()),  # their sizes
+])  # fmt: skip
 
 
 class Thumbnails:
-    """The pictures of a stage's `images`, of `count` items whose numbers and ids `con` has as `item`.
+    """The pictures of the stage `Preview`, of `count` items whose numbers and ids `con` has as `item`.
 
     Args:
         folder: the stage's observations. cache: where packs go, and go away with another version of the stage.
@@ -35,8 +40,8 @@ class Thumbnails:
         self._packs: list[int] = []  # files
         self._pack = np.full(count, -1, np.int16)
         self._offset = np.zeros(count, np.int64)
-        self._size = np.zeros(count, np.int32)
-        self._cache = cache / "thumbnails" / folder.name
+        self._sizes = np.zeros((count, 2), np.int32)  # thumbnail and image
+        self._cache = cache / "thumbnails" / f"{folder.name}-{FORM}"
         self._cache.mkdir(parents=True, exist_ok=True)
         for other in self._cache.parent.iterdir():
             if other != self._cache:
@@ -58,11 +63,17 @@ class Thumbnails:
         """Return when all are packed."""
         self._thread.join()
 
-    def get(self, n: int) -> bytes:
-        """An item's JPEG; empty where there is none, or none yet."""
+    def get(self, n: int, larger: bool = False) -> bytes:
+        """An item's thumbnail as JPEG, or its image that is `larger`; empty where there is none, or none yet.
+
+        Observations of before there were thumbnails give the image either way.
+        """
         if not 0 <= n < len(self._pack) or self._pack[n] < 0:
             return b""
-        return os.pread(self._packs[self._pack[n]], int(self._size[n]), int(self._offset[n]))
+        thumbnail, image = map(int, self._sizes[n])
+        larger = larger or not thumbnail
+        size, skipped = (image, thumbnail) if larger else (thumbnail, 0)
+        return os.pread(self._packs[self._pack[n]], size, int(self._offset[n]) + skipped)
 
     def frames(self, identifier: str) -> list[bytes]:
         """All that are stored of a clip, in the order of time."""
@@ -89,12 +100,12 @@ class Thumbnails:
             if self._closing.is_set():
                 return
             name = hash_bytes("".join(shard.name for shard in part).encode(), 8)
-            rows: list[tuple[str, str, int, int]] = []
+            rows: list[tuple[str, str, int, int, int]] = []
             with write_aside(self._cache / f"{name}.jpegs") as aside, aside.open("wb") as file:
                 for shard in part:
-                    for identifier, image in _middle(shard):
-                        rows.append((shard.name, identifier, file.tell(), len(image)))
-                        file.write(image)
+                    for identifier, thumbnail, image in _stored(shard):
+                        rows.append((shard.name, identifier, file.tell(), len(thumbnail), len(image)))
+                        file.write(thumbnail + image)
             columns = [
                 pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), _INDEX, strict=True)
             ]
@@ -105,10 +116,11 @@ class Thumbnails:
     def _take(self, index: Path) -> None:
         """Know the pictures of a pack."""
         join = f"item join read_parquet({quote(index)}) as b using (id)"
-        found = self._con.cursor().execute(f"select n, b.offset, b.size from {join}").fetchnumpy()
+        found = self._con.cursor().execute(f"select n, b.offset, b.thumbnail, b.image from {join}").fetchnumpy()
         self._packs.append(os.open(index.with_suffix(".jpegs"), os.O_RDONLY))
         n = np.asarray(found["n"], np.int64)
-        self._offset[n], self._size[n] = found["offset"], found["size"]
+        self._offset[n] = found["offset"]
+        self._sizes[n] = np.stack([found["thumbnail"], found["image"]], 1)
         self._pack[n] = len(self._packs) - 1  # last: who reads this finds the others
 
     def _shards_packed(self) -> set[str]:
@@ -120,12 +132,16 @@ class Thumbnails:
         }
 
 
-def _middle(shard: Path) -> Iterator[tuple[str, bytes]]:
-    """Ids and the picture in the middle of each clip of a shard."""
-    table = pq.read_table(shard, columns=["id", "images"])
+def _stored(shard: Path) -> Iterator[tuple[str, bytes, bytes]]:
+    """Of the clips of a shard that have pictures: id, thumbnail (empty where a shard has none), and the middle one of
+    the images."""
+    with pq.ParquetFile(shard) as file:
+        columns = [name for name in ("id", "images", "thumbnail") if name in file.schema_arrow.names]
+        table = file.read(columns)
     images = table["images"].combine_chunks()
     starts, values = images.offsets.to_pylist(), images.values
+    thumbnails = table["thumbnail"] if "thumbnail" in columns else pa.nulls(len(table))
     for k, identifier in enumerate(table["id"].to_pylist()):
         count = starts[k + 1] - starts[k]
         if count:
-            yield identifier, values[starts[k] + count // 2].as_py()
+            yield identifier, thumbnails[k].as_py() or b"", values[starts[k] + count // 2].as_py()

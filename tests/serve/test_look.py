@@ -16,6 +16,7 @@ from diorama.core import UserError
 from diorama.data import Catalogue, Curation, Drop, Where, curate
 from diorama.data.stages.preview import Preview
 from diorama.media import write_png
+from diorama.serve import pictures
 from diorama.serve.gallery import Gallery
 from diorama.serve.look import app, serve
 from diorama.serve.precision import wilson
@@ -166,7 +167,7 @@ def unpacked(content: bytes, count: int) -> list[bytes]:
 def test_stored_pictures_are_packed_once_and_come_in_any_order(folder, tmp_path):
     curate([folder], tmp_path / "c", Curation(stages=(Preview(), Bright())))
     [shard] = (tmp_path / "c" / "observations" / "preview").rglob("*.parquet")
-    stored = {row["id"]: row["images"] for row in pq.read_table(shard).to_pylist()}
+    stored = {row["id"]: row for row in pq.read_table(shard).to_pylist()} | {None: {"images": [b""], "thumbnail": b""}}
     for turn in range(3):
         if turn == 2:
             shutil.rmtree(tmp_path / "c" / "cache")
@@ -176,12 +177,48 @@ def test_stored_pictures_are_packed_once_and_come_in_any_order(folder, tmp_path)
         gallery.thumbnails.wait()
         found = rows(page)
         asked = [found[n] for n in ("video0.mp4", "broken.png", "same80.png", "grey10.png", "grey80.png")]
-        images = unpacked(page.get("/thumbnails", params={"n": ",".join(str(row["n"]) for row in asked)}).content, 5)
-        assert images == [b"" if row["id"] is None else stored[row["id"]][len(stored[row["id"]]) // 2] for row in asked]
+        given = {"n": ",".join(str(row["n"]) for row in asked)}
+        small = unpacked(page.get("/thumbnails", params=given).content, 5)
+        assert small == [stored[row["id"]]["thumbnail"] for row in asked]
+        images = unpacked(page.get("/thumbnails", params=given | {"larger": True}).content, 5)
+        assert images == [middle(stored[row["id"]]["images"]) for row in asked]
         frames = page.get(f"/frames/{asked[0]['n']}").content
-        assert unpacked(frames[4:], int(np.frombuffer(frames[:4], "<u4")[0])) == stored[asked[0]["id"]]
+        assert unpacked(frames[4:], int(np.frombuffer(frames[:4], "<u4")[0])) == stored[asked[0]["id"]]["images"]
         assert page.get(f"/preview/{asked[4]['n']}").content == images[4]
         gallery.close()
+
+
+def middle(images: list[bytes]) -> bytes:
+    return images[len(images) // 2]
+
+
+def test_observations_of_before_there_were_thumbnails_show_their_images(folder, tmp_path):
+    curate([folder], tmp_path / "c", Curation(stages=(Preview(),)))
+    [shard] = (tmp_path / "c" / "observations" / "preview").rglob("*.parquet")
+    table = pq.read_table(shard).drop_columns("thumbnail")
+    pq.write_table(table, shard)
+    stored = {row["id"]: middle(row["images"]) for row in table.to_pylist()}
+    gallery = Gallery(tmp_path / "c")
+    page = client(gallery)
+    gallery.thumbnails.wait()
+    found = [row for row in rows(page).values() if row["id"]]
+    for larger in (False, True):
+        given = {"n": ",".join(str(row["n"]) for row in found), "larger": larger}
+        assert unpacked(page.get("/thumbnails", params=given).content, 7) == [stored[row["id"]] for row in found]
+    gallery.close()
+    assert pictures.stored(Catalogue(tmp_path / "c"), list(stored)) == stored
+
+
+def test_packs_of_another_form_are_made_anew(folder, tmp_path):
+    curate([folder], tmp_path / "c", Curation(stages=(Preview(),)))
+    older = tmp_path / "c" / "cache" / "thumbnails" / "0123456789abcdef"
+    older.mkdir(parents=True)
+    (older / "pack.parquet").write_bytes(b"of another form")
+    gallery = Gallery(tmp_path / "c")
+    gallery.thumbnails.wait()
+    assert all(gallery.thumbnails.get(row["n"]) for row in rows(client(gallery)).values() if row["id"])
+    gallery.close()
+    assert not older.exists()
 
 
 def test_tables_are_made_once_a_state_of_the_catalogue(catalogue, folder):

@@ -41,42 +41,69 @@ export function filtered(more = {}) {
 // are shown by data: addresses, since a browser asks another of its processes for every blob: address (200: 0.5 s).
 const held = new Map(), HELD = 4000, PENDING = 2 ** 32 - 1;
 const still = row => `preview/${row.n}?of=${row.id}`;  // another id is another picture
-function address(jpeg) {
+function base64(bytes) {
+  if (bytes.toBase64) return bytes.toBase64();  // browsers since 2025
   let text = "";
-  for (let at = 0; at < jpeg.length; at += 8192) text += String.fromCharCode.apply(null, jpeg.subarray(at, at + 8192));
-  return "data:image/jpeg;base64," + btoa(text);
+  for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode.apply(null, bytes.subarray(at, at + 8192));
+  return btoa(text);
+}
+async function stored(numbers, larger = false) {
+  const data = await (await ask(`thumbnails?larger=${larger}&n=${numbers.join(",")}`)).arrayBuffer();
+  const sizes = new DataView(data), found = new Map();
+  let at = 4 * numbers.length;
+  numbers.forEach((n, i) => {
+    const size = sizes.getUint32(4 * i, true), there = size && size !== PENDING;
+    found.set(n, there ? "data:image/jpeg;base64," + base64(new Uint8Array(data, at, size)) : size);
+    if (there) at += size;
+  });
+  return found;
 }
 export function picture(row) {
   const image = el("img", {alt: row.caption || row.location, decoding: "async"});
-  image.row = row;
-  if (held.has(row.n)) image.src = held.get(row.n);
-  return image;
+  return Object.assign(image, {row, address: held.get(row.n)});
 }
-export async function fill(images) {
-  let lacking = images.filter(image => !image.getAttribute("src"));
+export const pictures = figures => figures.map(figure => figure.querySelector("img"));
+export const pause = milliseconds => new Promise(later => setTimeout(later, milliseconds));
+
+// Fetch what images lack. Those in view, or nearly, are given theirs; the others once they are scrolled to, since 200
+// pictures that nobody looks at cost as long to decode as those that people do. `now`: all of them, at once.
+export async function fill(images, now = false) {
+  let lacking = images.filter(image => !image.address);
   for (let turn = 0; lacking.length && turn < 100; turn++) {
-    const numbers = [...new Set(lacking.map(image => image.row.n))].slice(0, 1000);
-    const data = await (await ask("thumbnails?n=" + numbers.join(","))).arrayBuffer();
-    const sizes = new DataView(data), found = new Map();
-    let at = 4 * numbers.length;
-    numbers.forEach((n, i) => {
-      const size = sizes.getUint32(4 * i, true);
-      found.set(n, size);
-      if (!size || size === PENDING) return;
-      held.set(n, address(new Uint8Array(data, at, size)));
-      at += size;
-    });
-    for (const image of lacking) {
-      if (held.has(image.row.n)) image.src = held.get(image.row.n);
-      else if (found.get(image.row.n) === 0) Object.assign(image, {loading: "lazy", src: still(image.row)});
-    }
-    lacking = lacking.filter(image => !image.getAttribute("src") && image.isConnected);
-    if (lacking.length && [...found.values()].includes(PENDING)) await new Promise(later => setTimeout(later, 300));
+    const found = await stored([...new Set(lacking.map(image => image.row.n))].slice(0, 1000));
+    for (const [n, one] of found) if (typeof one === "string") held.set(n, one);
+    for (const image of lacking) image.address = held.get(image.row.n) ?? (found.get(image.row.n) === 0 ? still(image.row) : "");
+    lacking = lacking.filter(image => !image.address);
+    if (lacking.length && [...found.values()].includes(PENDING)) { relook(images); await pause(300); }
+    lacking = lacking.filter(image => image.isConnected);
   }
+  if (now) for (const image of images) if (image.address) image.src = image.address;
+  relook(images);
   for (const n of held.keys()) {  // the oldest first; what is shown has its own copy
     if (held.size <= HELD) break;
     held.delete(n);
   }
+}
+
+// What comes into view is given its picture. A thumbnail that is too small for its cell and the screen, or of which a
+// part was cut off, is then replaced. Cells are observed: what is in them is not laid out before they come near.
+const looked = new IntersectionObserver(async entries => {
+  const seen = entries.filter(entry => entry.isIntersecting).map(entry => [entry.target.querySelector("img"), entry.boundingClientRect.width]);
+  for (const [image] of seen) if (image.address && !image.getAttribute("src")) image.src = image.address;
+  await Promise.all(seen.map(([image]) => image.complete || new Promise(loaded => { image.onload = image.onerror = loaded; })));
+  const coarse = seen.filter(([image, wide]) => small(image, wide)).map(([image]) => image);
+  if (!coarse.length) return;
+  for (const image of coarse) image.larger = true;
+  const found = await stored([...new Set(coarse.map(image => image.row.n))], true);
+  for (const image of coarse) if (found.get(image.row.n)) image.src = found.get(image.row.n);
+}, {rootMargin: "60%", scrollMargin: "60%"});
+function small({row, larger, naturalWidth, naturalHeight}, wide) {
+  const has = Math.min(naturalWidth, naturalHeight), short = Math.min(row.w, row.h);
+  if (larger || !has || has >= short) return false;
+  return devicePixelRatio * wide > 1.25 * has || Math.max(row.w, row.h) > 2 * short;
+}
+export function relook(images = pictures(list.figures)) {
+  for (const image of images) { looked.unobserve(image.parentElement.parentElement); looked.observe(image.parentElement.parentElement); }
 }
 
 // A clip as it moves, or a still. What the browser cannot play is shown by its stored frames in turn, or its preview.
@@ -150,8 +177,9 @@ export function take(figures, across) {
     figure.onclick = event => choose(i, event.shiftKey);
     figure.ondblclick = () => document.dispatchEvent(new CustomEvent("open-clip"));
   });
+  const filled = fill(pictures(figures));
   if (figures.length) choose(0);
-  return fill(figures.map(figure => figure.querySelector("img")));
+  return filled;
 }
 export function choose(i, several = false) {
   if (!list.figures.length) return;

@@ -1,7 +1,8 @@
 // The grid of clips, a page at a time, and sheets by the values of a column.
-import {$, cell, count, el, filter, filtered, json, number, take} from "./core.js";
+import {$, cell, count, el, fill, filter, filtered, json, number, pause, pictures, take} from "./core.js";
 
 export const PAGE = 200;
+const VIEW = 72;  // of them, the pictures asked for first: about as many as can be seen
 let offset = 0, total = 0, latest = 0;
 const across = () => getComputedStyle($("grid")).gridTemplateColumns.split(" ").length;
 
@@ -10,6 +11,8 @@ export async function load(from = 0) {
   if ($("by").value) return sheets(mine);
   const sort = $("sort").value, measured = sort === "up" || sort === "down";
   const page = await json("items?" + filtered({offset: from, limit: PAGE, down: sort === "down", sort: measured ? (filter.measure ? "measure" : "location") : sort}));
+  const figures = page.rows.map(row => cell(row));
+  await Promise.race([fill(pictures(figures.slice(0, VIEW)), true), pause(150)]);  // what comes soon is drawn once, at once
   if (mine !== latest) return;  // a later question was asked meanwhile
   [offset, total] = [from, page.total];
   $("total").textContent = total ? `${count(from + 1)} to ${count(from + page.rows.length)} of ${count(total)}` : "no clip fits: take a filter away";
@@ -17,10 +20,10 @@ export async function load(from = 0) {
   $("next").disabled = from + PAGE >= total;
   $("previous").hidden = $("next").hidden = false;
   $("sheets").replaceChildren();
-  const figures = page.rows.map(row => cell(row));
   $("grid").replaceChildren(...figures);
+  const filled = take(figures, across);
   document.querySelector("main").scrollTop = 0;
-  await take(figures, across);
+  await filled;
 }
 
 export const turn = pages => { const to = offset + pages * PAGE; if (to >= 0 && to < total && !$("by").value) load(to); };

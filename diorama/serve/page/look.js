@@ -1,5 +1,5 @@
 // The page: its views, the filter at the left, and keys.
-import {$, bars, choose, chosen, count, el, filter, json, judge, list, number} from "./core.js";
+import {$, bars, choose, chosen, count, el, filter, json, judge, list, number, relook} from "./core.js";
 import * as grid from "./grid.js";
 import * as item from "./item.js";
 import * as map from "./map.js";
@@ -90,7 +90,7 @@ const person = $("person"), size = $("size"), root = document.documentElement;
 person.value = localStorage.getItem("person") || "";
 person.onchange = () => localStorage.setItem("person", person.value);
 size.value = localStorage.getItem("size") || 140;
-const resize = () => { root.style.setProperty("--cell", `${size.value}px`); localStorage.setItem("size", size.value); };
+const resize = () => { root.style.setProperty("--cell", `${size.value}px`); localStorage.setItem("size", size.value); relook(); };
 size.oninput = resize;
 resize();
 if (localStorage.getItem("theme")) root.dataset.theme = localStorage.getItem("theme");
