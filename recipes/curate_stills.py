@@ -4,7 +4,8 @@ Command:   diorama curate SRC... --out CATALOGUE --recipe curate_stills     (fir
 Hardware:  two CPU cores; its speed is in docs/log.md.
 
 A threshold may be a number or a Percentile. Copy this file, change them, and try them with --dry-run: what was measured
-is kept, and no clip is looked at again. docs/log.md has recall and precision of each rule.
+is kept, and no clip is looked at again. docs/log.md has recall and precision of each rule. For sources that mark their
+pictures, `diorama.data.watermarks` says what to add.
 """
 
 from diorama.data import Curation, Drop, Where
@@ -23,7 +24,7 @@ def recipe() -> Curation:
             Drop("letterboxed", (Where("technical.bars", above=0.06),)),
             # edges say how much there is to judge sharpness by: a smooth sky is not blurred
             Drop("blurred", (Where("technical.sharpness", below=2.5), Where("technical.edges", above=3.4))),
-            Drop("blocky", (Where("technical.blockiness", above=1.67),)),
+            Drop("blocky", (Where("technical.blockiness", above=1.57),)),
             # the dark has no colour
             Drop(
                 "grey",

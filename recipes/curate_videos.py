@@ -27,7 +27,7 @@ def recipe() -> Curation:
             Drop("letterboxed", (Where("technical.bars", above=0.06),)),
             # edges say how much there is to judge sharpness by: a smooth sky is not blurred
             Drop("blurred", (Where("technical.sharpness", below=2.5), Where("technical.edges", above=3.4))),
-            Drop("blocky", (Where("technical.blockiness", above=1.67),)),
+            Drop("blocky", (Where("technical.blockiness", above=1.57),)),
             Drop("static", (Where("technical.change", below=0.002),)),
             # duplicates in step are a raised frame rate, which leaves motion whole
             Drop("frozen", (Where("technical.hold", above=0.15), Where("technical.cadence", below=0.5))),

@@ -17,7 +17,7 @@ class Technical:
     """Exposure, sharpness, noise, compression, borders, motion and sound: one column each of `technical.MEASURES`."""
 
     name: ClassVar[str] = "technical"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     columns: ClassVar[dict[str, Any]] = dict.fromkeys(MEASURES, float)
 
     def __call__(self, media: Media) -> dict[str, Any]:

@@ -10,7 +10,7 @@ Where a picture has bars, all but the bars themselves is measured inside them: t
 
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
@@ -26,7 +26,6 @@ SHORT_SIDE = 512  # at which sharpness and text are judged: how a picture looks,
 MOMENTS = np.arange(256.0) ** [[1], [2]]
 AROUND = np.ones((3, 3), np.uint8)
 SECOND = np.array([1, -2, 1], np.float32)  # second difference
-OPPONENTS = np.array([[1, -1, 0], [0.5, 0.5, -1]], np.float32)  # red - green, yellow - blue
 
 PICTURE: dict[str, str] = {
     "brightness": "mean luma, 0 to 255",
@@ -58,11 +57,15 @@ def technical(media: Media) -> Row:
 
     Those of pictures are, for a clip of several frames, the medians over `FRAMES` evenly spaced ones.
     """
-    t = len(media.frames)
-    chosen = sorted({round(i) for i in np.linspace(0, t - 1, min(t, FRAMES))})
-    rows = [_picture(media.frames[i]) for i in chosen]
-    row: Row = {name: _median([r[name] for r in rows]) for name in PICTURE}
+    rows = [_picture(media.frames[i]) for i in _evenly(len(media.frames), FRAMES)]
+    row = rows[0] if len(rows) == 1 else {name: _median([r[name] for r in rows]) for name in PICTURE}
     return row | video(media.frames) | sound(media.sound, media.sound_rate, is_video=media.rate is not None)
+
+
+@cache
+def _evenly(t: int, n: int) -> tuple[int, ...]:
+    """At most n of t frames, evenly spaced, the first and the last among them."""
+    return tuple(sorted({round(i) for i in np.linspace(0, t - 1, min(t, n))}))
 
 
 def _median(values: list[float | None]) -> float | None:
@@ -84,7 +87,8 @@ def _picture(frame: np.ndarray) -> Row:
     row["bars"] = max(top + bottom, left + right)
     row |= _exposure(luma) | _colour(frame) | _sharpness(small, half, noise or 0.0)
     row["noise"] = noise if share == 1 else _noise(luma)
-    return row | {"cutoff": _cutoff(luma), "blockiness": _blockiness(luma), "text": _text(half)}
+    row |= {"cutoff": _cutoff(luma), "blockiness": _blockiness(luma), "text": _text(half)}
+    return {name: row[name] for name in PICTURE}
 
 
 def _half(luma: np.ndarray) -> np.ndarray:
@@ -97,8 +101,8 @@ def _exposure(luma: np.ndarray) -> Row:
     rows = luma[:: max(1, len(luma) // 64)]
     p = cv2.calcHist([rows], [0], None, [256], [0, 256]).ravel() / np.float64(rows.size)
     mean, square = (MOMENTS @ p).tolist()
-    below = np.cumsum(p)
-    shadows, highlights = np.searchsorted(below, (0.05, 0.95)).tolist()
+    below = p.cumsum()
+    shadows, highlights = below.searchsorted((0.05, 0.95)).tolist()
     some = p[p > 0]
     return {
         "brightness": mean,
@@ -118,14 +122,17 @@ def _colour(frame: np.ndarray) -> Row:
     """
     step = max(1, min(frame.shape[:2]) // 32)
     h, w = (-(-side // step) for side in frame.shape[:2])
-    some = cv2.resize(frame, (w, h), interpolation=cv2.INTER_NEAREST)
-    mean, spread = cv2.meanStdDev(cv2.transform(some.astype(np.float32), OPPONENTS))
-    r, g, b = cv2.split(some)
-    spans = cv2.subtract(cv2.max(cv2.max(r, g), b), cv2.min(cv2.min(r, g), b))
-    below = np.cumsum(np.bincount(spans.ravel(), minlength=256))
+    r, g, b = cv2.split(cv2.resize(frame, (w, h), interpolation=cv2.INTER_NEAREST))
+    red_green = cv2.subtract(r, g, dtype=cv2.CV_16S)
+    yellow_blue = cv2.subtract(cv2.add(r, g, dtype=cv2.CV_16S), cv2.add(b, b, dtype=cv2.CV_16S))  # twice
+    mean, spread = cv2.meanStdDev(cv2.merge((red_green, yellow_blue)))
+    (x, y), (dx, dy) = mean.ravel().tolist(), spread.ravel().tolist()
+    spans = cv2.subtract(cv2.max(cv2.max(r, g), b), cv2.min(cv2.min(r, g), b)).ravel()
+    rank = math.ceil(0.98 * len(spans)) - 1
+    spans.partition(rank)
     return {
-        "colourfulness": math.hypot(*spread.ravel().tolist()) + 0.3 * math.hypot(*mean.ravel().tolist()),
-        "chroma": float(np.searchsorted(below, 0.98 * below[-1])),
+        "colourfulness": math.hypot(dx, dy / 2) + 0.3 * math.hypot(x, y / 2),
+        "chroma": float(spans[rank]),
     }
 
 
@@ -142,29 +149,50 @@ def _sharpness(luma: np.ndarray, half: np.ndarray, noise: float) -> Row:
     if min(h, w) < 8:
         return {"edges": None, "sharpness": None}
     quarter = cv2.resize(half[: 2 * h, : 2 * w], (w, h), interpolation=cv2.INTER_AREA)
-    qx, qy = (g.astype(np.float32) / 32 for g in cv2.spatialGradient(quarter))  # levels a pixel of `luma`
-    energy = qx * qx + qy * qy
+    coarse = _products(_gradient(quarter).astype(np.float32) / 32)  # levels a pixel of `luma`
+    energy = coarse[0] + coarse[1]
     ranked = np.sort(energy, axis=None)
     strong, strongest = ranked[int(0.97 * len(ranked))], ranked[int(0.994 * len(ranked))]
     edges = math.sqrt(strongest)
     if edges < EVIDENCE:
         return {"edges": edges, "sharpness": None}
-    y, x = np.nonzero(cv2.dilate((energy >= strong).view(np.uint8), AROUND).view(bool))
+    cells = cv2.dilate((energy >= strong).view(np.uint8), AROUND).view(bool).ravel().nonzero()[0]
     # The gradient at full size, 8 times the slope, on every other row of those cells: four pixels are a 64-bit word.
-    gradient = cv2.spatialGradient(np.ascontiguousarray(luma[: 4 * h, : 4 * w]))
-    cells = (g.view(np.int64).reshape(h, 4, w)[y, ::2, x].view(np.int16) for g in gradient)
-    fx, fy = (g.reshape(-1, 8).astype(np.float32) for g in cells)
-    qx, qy = qx[y, x], qy[y, x]
-    top, left = 2 * y < h, 2 * x < w
-    quadrants = np.array([top & left, top & ~left, ~top & left, ~(top | left)], np.float32)
-    fine = [(quadrants @ product).sum(1) / 512 for product in (fx * fx, fy * fy, fx * fy)]  # means of 8, over 8 * 8
-    coarse = [quadrants @ product for product in (qx * qx, qy * qy, qx * qy)]
+    words = _gradient(np.ascontiguousarray(luma[: 4 * h, : 4 * w])).view(np.int64).reshape(2, -1)
+    rows = (cells + 3 * w * (cells // w))[:, None] + np.array([0, 2 * w])
+    fine = words.take(rows, 1).view(np.int16).astype(np.float32)
+    quadrants = _quadrants(h, w).take(cells, 1)
+    fine = (quadrants @ _products(fine)).sum(2) / 512  # means of 8, over 8 * 8
+    coarse = (quadrants @ coarse.reshape(3, -1, 1).take(cells, 1))[..., 0]
+    sums = fine.tolist() + coarse.tolist() + [quadrants.sum(1).tolist()]
     floor = 12 / 64 * noise**2  # the energy of noise: that of the gradient's weights, times its variance
     ratios = []
-    for fxx, fyy, fxy, *tensor, n in np.array([*fine, *coarse, quadrants.sum(1)]).T.tolist():
-        if n >= max(20, 0.06 * len(y)):
+    for fxx, fyy, fxy, *tensor, n in zip(*sums, strict=True):
+        if n >= max(20, 0.06 * len(cells)):
             ratios.append(_least_ratio((max(fxx - n * floor, 0.0), max(fyy - n * floor, 0.0), fxy), tensor))
     return {"edges": edges, "sharpness": max((ratio for ratio in ratios if ratio is not None), default=None)}
+
+
+def _gradient(luma: np.ndarray) -> np.ndarray:
+    """8 times the slope in x and in y, (2, h, w) int16."""
+    both = np.empty((2, *luma.shape), np.int16)
+    cv2.spatialGradient(luma, both[0], both[1])
+    return both
+
+
+def _products(gradient: np.ndarray) -> np.ndarray:
+    """xx, yy and xy (3, ...) of x and y (2, ...)."""
+    products = np.empty((3, *gradient.shape[1:]), np.float32)
+    np.multiply(gradient, gradient, out=products[:2])
+    np.multiply(gradient[0], gradient[1], out=products[2])
+    return products
+
+
+@lru_cache(maxsize=8)
+def _quadrants(h: int, w: int) -> np.ndarray:
+    """(4, h * w) float32: 1 where a cell is in the quadrant."""
+    top, left = 2 * np.arange(h)[:, None] < h, 2 * np.arange(w) < w
+    return np.array([top & left, top & ~left, ~top & left, ~(top | left)], np.float32).reshape(4, -1)
 
 
 def _least_ratio(fine: Sequence[float], coarse: Sequence[float]) -> float | None:
@@ -219,13 +247,13 @@ def _cutoff(luma: np.ndarray) -> float | None:
     rows = luma[h // 32 :: h // 16, x : x + n][:16]
     columns = luma[y : y + n, w // 32 :: w // 16][:, :16]
     lines = np.concatenate([rows, columns.T])
-    steps = cv2.copyMakeBorder(
-        cv2.subtract(lines[:, 1:], lines[:, :-1], dtype=cv2.CV_32F), 0, 0, 0, 1, cv2.BORDER_CONSTANT
-    )
+    # as one long line: the window leaves nothing of the step from a line to the next
+    steps = np.zeros((32, n), np.float32)
+    cv2.subtract(lines.ravel()[1:], lines.ravel()[:-1], steps.ravel()[:-1], dtype=cv2.CV_32F)
     packed = cv2.dft(cv2.multiply(steps, _window(n)), flags=cv2.DFT_ROWS)  # re 0, re 1, im 1, ..., re n / 2
     power = np.einsum("ij,ij->j", packed, packed)
-    below = np.cumsum(power[1:-1:2] + power[2::2])
-    return 2 / n * (1 + int(np.searchsorted(below, 0.99 * below[-1]))) if below[-1] > 0 else None
+    below = (power[1:-1:2] + power[2::2]).cumsum()
+    return 2 / n * (1 + int(below.searchsorted(0.99 * below[-1]))) if below[-1] > 0 else None
 
 
 @cache
@@ -238,13 +266,14 @@ def _blockiness(luma: np.ndarray) -> float | None:
     """Mean step between neighbours at the strongest of the 8 phases over the median phase.
 
     The geometric mean over rows and columns, since blocks have both; at any phase, since a crop moves the grid. Both
-    steps are raised by a level, below which no grid is seen, and cut at 32: the picture's own edges count for little.
+    means are raised by 2 levels, below which no grid is seen. Steps are cut at 64, so that one straight edge of the
+    picture counts for little; lower, and the steps between blocks themselves would be cut.
     """
     h, w = luma.shape
     if min(h, w) < 32:
         return None
-    across = cv2.threshold(cv2.absdiff(luma[:, 1:], luma[:, :-1]), 32, 0, cv2.THRESH_TRUNC)[1]
-    down = cv2.threshold(cv2.absdiff(luma[1:], luma[:-1]), 32, 0, cv2.THRESH_TRUNC)[1]
+    across = cv2.threshold(cv2.absdiff(luma[:, 1:], luma[:, :-1]), 64, 0, cv2.THRESH_TRUNC)[1]
+    down = cv2.threshold(cv2.absdiff(luma[1:], luma[:-1]), 64, 0, cv2.THRESH_TRUNC)[1]
     x = cv2.reduce(across, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() / h
     y = cv2.reduce(down, 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel() / w
     return float(np.sqrt(_grid(x) * _grid(y)))
@@ -252,8 +281,8 @@ def _blockiness(luma: np.ndarray) -> float | None:
 
 def _grid(steps: np.ndarray) -> float:
     phases = np.sort(steps[: len(steps) // 8 * 8].reshape(-1, 8).sum(0)).tolist()
-    n = len(steps) // 8
-    return (phases[7] + n) / (0.5 * (phases[3] + phases[4]) + n)
+    raised = 2 * (len(steps) // 8)
+    return (phases[7] + raised) / (0.5 * (phases[3] + phases[4]) + raised)
 
 
 def _bars(luma: np.ndarray) -> tuple[tuple[float, float, float, float], tuple[slice, slice]]:

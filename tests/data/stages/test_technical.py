@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.planted.defects import CLIPS, HARD, PICTURES, clip, defects, encoded, jpeg, on_twos, stored
+from benchmarks.planted.defects import CLIPS, HARD, PICTURES, clip, dark, defects, encoded, jpeg, on_twos, stored
 from benchmarks.planted.originals import synthetic
-from diorama.data.stages.technical import MEASURES, technical
+from diorama.data.stages.technical import MEASURES, PICTURE, _half, _least_ratio, _sharpness, technical
 from diorama.media import Media
 
 SEED = 7_000_000
@@ -103,6 +103,69 @@ def test_exposure():
     assert (row["black"], row["white"], row["chroma"], row["colourfulness"]) == (0.75, 0, 0, 0)
 
 
+def plain_sharpness(luma: np.ndarray, noise: float) -> float | None:
+    """The definition, a cell at a time: the largest of four quadrants' least ratios of fine to coarse energy."""
+    h, w = (side // 4 for side in luma.shape)
+    quarter = cv2.resize(_half(luma)[: 2 * h, : 2 * w], (w, h), interpolation=cv2.INTER_AREA)
+    coarse = np.float64(cv2.spatialGradient(quarter)) / 32
+    fine = np.float64(cv2.spatialGradient(np.ascontiguousarray(luma[: 4 * h, : 4 * w]))) / 8
+    energy = (coarse**2).sum(0)
+    strong = np.sort(energy, axis=None)[int(0.97 * energy.size)]
+    ratios, near = [], cv2.dilate(np.uint8(energy >= strong), np.ones((3, 3)))
+    for top in (True, False):
+        for left in (True, False):
+            cells = [(y, x) for y, x in np.argwhere(near) if (2 * y < h) == top and (2 * x < w) == left]
+            if len(cells) < max(20, 0.06 * near.sum()):
+                continue
+            gradients = (
+                np.array([fine[:, 4 * y : 4 * y + 4 : 2, 4 * x : 4 * x + 4] for y, x in cells]),  # every other row
+                np.array([coarse[:, y, x] for y, x in cells]),
+            )
+            tensors = [((g[:, 0] ** 2).mean(), (g[:, 1] ** 2).mean(), (g[:, 0] * g[:, 1]).mean()) for g in gradients]
+            (xx, yy, xy), least = tensors[0], 12 / 64 * noise**2
+            ratios.append(_least_ratio((max(xx - least, 0.0), max(yy - least, 0.0), xy), tensors[1]))
+    return max((ratio for ratio in ratios if ratio is not None), default=None)
+
+
+@pytest.mark.parametrize("noise", [0.0, 3.0])
+def test_sharpness_is_its_definition(noise):
+    for picture in (*ORIGINALS[:4], cv2.blur(ORIGINALS[4], (9, 1)), ORIGINALS[5][:201, :67]):
+        luma = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
+        found = _sharpness(luma, _half(luma), noise)["sharpness"]
+        assert found == pytest.approx(plain_sharpness(luma, noise), rel=1e-4)
+
+
+def test_colour_is_its_definition():
+    rng = np.random.default_rng(0)
+    for h, w in ((32, 32), (32, 63), (41, 33)):  # small enough that every pixel counts
+        picture = rng.integers(0, 256, (h, w, 3), dtype=np.uint8) // np.array([1, 2, 3], np.uint8)
+        r, g, b = np.float64(picture).transpose(2, 0, 1)
+        opponents = np.array([r - g, (r + g) / 2 - b])
+        spread, mean = (np.hypot(*of.tolist()) for of in (opponents.std((1, 2)), opponents.mean((1, 2))))
+        spans = np.sort(np.ptp(picture, 2), axis=None)
+        row = measures(picture)
+        assert row["colourfulness"] == pytest.approx(spread + 0.3 * mean, rel=1e-9)
+        assert row["chroma"] == next(level for level in spans if np.mean(spans <= level) >= 0.98)
+
+
+def test_cutoff_is_its_definition():
+    for picture in ORIGINALS:
+        luma = np.float64(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+        (h, w), n = luma.shape, 256
+        y, x = (h - n) // 2, (w - n) // 2
+        rows = luma[h // 32 :: h // 16, x : x + n][:16]
+        columns = luma[y : y + n, w // 32 :: w // 16].T[:16]
+        steps = np.pad(np.diff(np.concatenate([rows, columns])), ((0, 0), (0, 1)))
+        power = (np.abs(np.fft.rfft(steps * np.hanning(n))) ** 2).sum(0)[1:-1]
+        share = np.cumsum(power) / power.sum()
+        assert measures(picture)["cutoff"] == pytest.approx(2 / n * (1 + np.argmax(share >= 0.99)), abs=2.1 / n)
+
+
+def test_a_clip_of_one_picture_measures_as_the_picture():
+    still, clip = measures(ORIGINALS[3]), moving(np.stack([ORIGINALS[3]] * 7))
+    assert [clip[name] for name in PICTURE] == [still[name] for name in PICTURE]
+
+
 def test_noise_is_its_standard_deviation():
     rng = np.random.default_rng(0)
     for sigma in (1.0, 2.0, 5.0, 10.0):
@@ -124,6 +187,16 @@ def test_blockiness_rises_as_quality_falls_and_outlives_a_crop():
         assert values == sorted(values)
         cropped = measures(jpeg(np.ascontiguousarray(jpeg(picture, 4)[3:, 5:]), 95))["blockiness"]
         assert cropped == pytest.approx(values[-1], rel=0.2)
+
+
+def test_faint_grids_and_frames_are_not_blocky():
+    rng = np.random.default_rng(SEED)
+    for i, picture in enumerate(ORIGINALS):
+        for make in HARD.values():
+            assert "blocky" not in defects(measures(jpeg(make(rng, picture), 45)))
+            assert "blocky" not in defects(measures(stored(rng, dark(rng, picture))))
+        framed = cv2.rectangle(picture.copy(), (10 + i, 20), (200, 210 - i), (255, 255, 255), 1 + i % 3)
+        assert "blocky" not in defects(measures(framed))
 
 
 @pytest.mark.parametrize("colour", [0, 255, 128])
@@ -171,6 +244,18 @@ def test_static_motion_and_ramp():
     assert abs(slow["ramp"]) < 0.3
     assert moving(pan([2] * 20 + [8] * 20))["ramp"] > 0.7
     assert moving(pan([8] * 20 + [2] * 20))["ramp"] < -0.7
+
+
+def test_edges_that_move_along_themselves_are_no_overlay():
+    rng = np.random.default_rng(SEED)
+    wall = cv2.resize(rng.uniform(0, 100, (60, 16)).astype(np.float32), (256, 960), interpolation=cv2.INTER_CUBIC)
+    wall[:, 100:104] += 120  # a mast, before which the camera sinks
+    frames = np.stack([wall[y : y + 192, :, None].repeat(3, 2) for y in range(0, 480, 40)]).clip(0, 255)
+    frames = frames.astype(np.uint8)
+    assert moving(frames)["overlay"] < 0.002
+    for frame in frames:
+        cv2.putText(frame, "SAMPLE", (20, 120), cv2.FONT_HERSHEY_SIMPLEX, 2, (255, 255, 255), 3)
+    assert moving(frames)["overlay"] > 0.004
 
 
 def test_flicker_is_its_amplitude():
