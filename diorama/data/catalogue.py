@@ -125,8 +125,8 @@ def _worded(value: Any) -> str:
 
 
 class Catalogue:
-    """The catalogue in folder `path`, at the version that curation finished last, or at `release`: one that `tag` named,
-    or the number of a `version`.
+    """The catalogue in folder `path`, at the version that curation finished last, or at `release`: one that `tag`
+    named, or the number of a `version`.
 
     `frames` decodes its clips and keeps up to `cache_bytes` of them in memory, whoever asks. Raises `UserError` when
     curation has not finished there, or for a release that there is not.
@@ -260,7 +260,8 @@ class Catalogue:
 
     def connection(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own to the views that `ask` names."""
-        tables = {"every_seen": (self.path / self._head["probe"], OBSERVATION), "every_ledger": (self.path / "decisions", DECISION),
+        tables = {"every_seen": (self.path / self._head["probe"], OBSERVATION),
+                  "every_ledger": (self.path / "decisions", DECISION),
                   "judgements": (self.path / "judgements", JUDGEMENT)}  # fmt: skip
         keys = {self._head.get("cut"): CUTS}
         stages = {name: (self.path / folder, keys.get(name, KEYS)) for name, folder in self.stages.items()}
