@@ -2,8 +2,9 @@
 import {$, cell, count, el, fill, filter, filtered, json, number, pause, pictures, take} from "./core.js";
 
 export const PAGE = 200;
-const VIEW = 72;  // of them, the pictures asked for first: about as many as can be seen
+const ROW = 175;  // pixels, about
 let offset = 0, total = 0, latest = 0;
+const main = document.querySelector("main"), inView = () => across() * Math.ceil(main.clientHeight / ROW);
 const across = () => getComputedStyle($("grid")).gridTemplateColumns.split(" ").length;
 
 export async function load(from = 0) {
@@ -12,7 +13,7 @@ export async function load(from = 0) {
   const sort = $("sort").value, measured = sort === "up" || sort === "down";
   const page = await json("items?" + filtered({offset: from, limit: PAGE, down: sort === "down", sort: measured ? (filter.measure ? "measure" : "location") : sort}));
   const figures = page.rows.map(row => cell(row));
-  await Promise.race([fill(pictures(figures.slice(0, VIEW)), true), pause(150)]);  // what comes soon is drawn once, at once
+  await Promise.race([fill(pictures(figures.slice(0, inView())), true), pause(150)]);  // what comes soon is drawn once, at once
   if (mine !== latest) return;  // a later question was asked meanwhile
   [offset, total] = [from, page.total];
   $("total").textContent = total ? `${count(from + 1)} to ${count(from + page.rows.length)} of ${count(total)}` : "no clip fits: take a filter away";
@@ -22,7 +23,7 @@ export async function load(from = 0) {
   $("sheets").replaceChildren();
   $("grid").replaceChildren(...figures);
   const filled = take(figures, across);
-  document.querySelector("main").scrollTop = 0;
+  main.scrollTop = 0;
   await filled;
 }
 
@@ -43,7 +44,7 @@ async function sheets(mine) {
     const head = el("button", {title: "only these", onclick: () => narrow(by, sheet)}, el("b", {textContent: name}), el("span", {textContent: count(sheet.n)}));
     return el("div", {className: "sheet"}, head, el("div", {className: "strip"}, ...figures));
   }));
-  document.querySelector("main").scrollTop = 0;
+  main.scrollTop = 0;
   await take(all, () => 12);
 }
 const caption = row => row.caption || row.location.split("/").pop();
