@@ -12,7 +12,7 @@ def tag(
     catalogue: Annotated[Path, typer.Argument(metavar="CATALOGUE", help="What `diorama curate` wrote.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the release, such as v1.")],
 ) -> None:
-    """Name a catalogue as it is now, so that it can be exported again whatever is curated later.
+    """Name a catalogue as it is now, so that it can be trained on and exported again whatever is curated later.
 
     Example:  [bold]diorama tag c v1[/bold]
     """

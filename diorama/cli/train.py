@@ -32,7 +32,8 @@ def train(
 ) -> None:
     """Train a recipe on a catalogue, or go on where an earlier call was stopped.
 
-    It may be killed at any moment: the same command goes on, and ends with the same numbers.
+    It may be killed at any moment: the same command goes on, and ends with the same numbers, whatever was curated
+    meanwhile.
 
     On 8 devices: --set layout.data=8 splits batches, --set layout.fsdp=8 parameters and optimiser state too.
 
@@ -42,13 +43,14 @@ def train(
     """
     from diorama.core.layout import join
     from diorama.data import Catalogue
-    from diorama.run import train_run
+    from diorama.run import Folder, train_run
     from diorama.run.examples import clips
 
     if coordinator or processes is not None or process is not None:
         join(coordinator, processes, process)
     run, catalogue = recipes.resolve(recipe, settings or [], seed), Catalogue(data, release=release)
     path = out or Path("runs") / run.name
+    catalogue = catalogue if release else Folder(path).begun_on(catalogue)
     for bucket in run.denoiser.buckets:
         source, frames = clips(catalogue, bucket, "train"), 1 + (bucket.frames - 1) * bucket.stride
         say(f"{bucket}: {f'{len(source):,} examples' if source else f'left out, no clip has {frames} frames'}")

@@ -144,12 +144,11 @@ class Catalogue:
                 f"{self.path} is not a finished catalogue: if it holds your media, run 'diorama curate {self.path} "
                 "--out catalogue' and name that; if curation was stopped there, run it again"
             ) from None
-        self._old = release is not None
+        self._until: int | None = None  # the run that made the next version
         if release is not None:
-            self._head = self._described(release)
+            self._go_back(release)
 
-    def _described(self, release: str | int) -> dict[str, Any]:
-        """What catalogue.json said at a release."""
+    def _go_back(self, release: str | int) -> None:
         dataset = self.dataset
         del self.dataset
         if isinstance(release, str):
@@ -161,8 +160,13 @@ class Catalogue:
             version = release
             if version not in (one["version"] for one in dataset.versions()):
                 raise UserError(f"{self.path} has no version {version} any more")
-        told = lance.dataset(self.path / "clips.lance", version=version).schema.metadata[b"diorama"]
-        return json.loads(told) | {"version": version}
+        self._head = self._told(version) | {"version": version}
+        later = [one["version"] for one in dataset.versions() if one["version"] > version]
+        self._until = self._told(min(later)).get("run") if later else None
+
+    def _told(self, version: int) -> dict[str, Any]:
+        """What catalogue.json said when a version was made."""
+        return json.loads(lance.dataset(self.path / "clips.lance", version=version).schema.metadata[b"diorama"])
 
     @property
     def version(self) -> int:
@@ -210,7 +214,8 @@ class Catalogue:
     def ask(self, question: str) -> pa.Table:
         """Answer SQL about the views `clips`, `observations` (the latest of each item), `decisions` (likewise),
         `ledger` (every decision ever taken), `judgements` (what people said), and what each stage of the policy
-        measured, by the stage's name.
+        measured, by the stage's name. Of a release: up to the version after it, but for judgements and measures, which
+        are those of today.
 
             catalogue.ask("select reason, count(*) from decisions where verdict = 'drop' group by reason")
         """
@@ -266,7 +271,7 @@ class Catalogue:
         keys = {self._head.get("cut"): CUTS}
         stages = {name: (self.path / folder, keys.get(name, KEYS)) for name, folder in self.stages.items()}
         con = connect(tables | {f"{n}_all": (folder, pa.schema([*key, *WORDS])) for n, (folder, key) in stages.items()})
-        until = f"where run <= {self._head['run']:d}" if self._old and "run" in self._head else ""
+        until = "" if self._until is None else f"where run < {self._until:d}"
         for name in ("seen", "ledger"):
             con.execute(f"create view {name} as select * from every_{name} {until}")
         for name in self.stages:
@@ -274,7 +279,7 @@ class Catalogue:
             con.execute(MEASURED.format(view=name, table=f"{name}_all", **last))
         cut_files(con, "seen", self._head.get("cut"))
         con.execute("create view observations as select * from files union all by name select * from pieces")
-        if self._old:
+        if self._until is not None:
             con.execute(LATEST.format(view="decisions", table="ledger"))
         else:
             last_verdicts(con, self.path / "cache", view="decisions", table="ledger")

@@ -123,8 +123,8 @@ class Decision:
         cutting = [stage_folder(out, policy.cut)] if policy.cut else []
         ranked = rank(self.con, out / "cache", [probe, out / "judgements", *cutting])
         self.con.execute(_SOUND)
-        for drops, rules in groupby(policy.rules, lambda rule: isinstance(rule, Drop)):
-            if drops:
+        for kind, rules in groupby(policy.rules, type):
+            if kind is Drop:
                 self._leave_out(together(self.con, [rule for rule in rules if isinstance(rule, Drop)]))
             else:
                 for rule in rules:
@@ -169,7 +169,7 @@ class Decision:
         self.con.execute("create view placed as select *, null::bigint as address from settled")
         places = [name if "." in name else f"placed.{name}" for name in self.policy.caption]
         words = "coalesce(" + ", ".join(f"nullif(trim({place}), '')" for place in places) + ")"
-        caption = f"case when given is null then {words} else nullif(trim(given), '') end"
+        caption = f"case when placed.given is null then {words} else nullif(trim(placed.given), '') end"
         joins = [
             f"left join {stage} using (id)"
             for stage in dict.fromkeys(name.split(".")[0] for name in self.policy.caption if "." in name)

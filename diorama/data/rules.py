@@ -23,7 +23,8 @@ from diorama.media import Limits
 # Views and tables of curation, beside which every stage has its own.
 RESERVED = {"observations", "decisions", "judgements", "latest", "verdict", "verdict_later", "decisions_later",
             "verdicts", "changed", "ranked", "sound", "judged", "cut", "left_over", "away", "found",
-            "seen", "ledger", "clips", "item", "file", "files", "clip", "parents", "pieces", "alike",
+            "seen", "ledger", "every_seen", "every_ledger", "clips", "item", "file", "files", "clip", "parents",
+            "pieces", "alike",
             "cache", "weighed", "valued", "kept", "settled", "placed", "stored", "captioned", "divided", "probe",
             "copies", "held", "listed", "near_pairs", "asked_signatures", "labelled", "numbered"}  # fmt: skip
 

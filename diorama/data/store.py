@@ -80,7 +80,11 @@ def _place(con: duckdb.DuckDBPyConnection, out: Path, settled: str, inline_bytes
     """Store the media of clips that are kept and have none stored, and make the view `placed` anew: every sound clip
     with the row of its media as `address`, null where there is none."""
     uri, cache = out / MEDIA_FOLDER, out / "cache"
-    query = _PLACED.format(place=_PLACE.format(inline_bytes=inline_bytes))
+    if not uri.exists():  # what is stored anew lies in other rows
+        for path in cache.glob("placed-*.parquet"):
+            path.unlink()
+    place = _PLACE.format(inline_bytes=inline_bytes)
+    query = _PLACED.format(place=place)
 
     def seen() -> str:
         return f"{settled} {lance.dataset(uri).count_rows() if uri.exists() else 0}"
@@ -89,7 +93,6 @@ def _place(con: duckdb.DuckDBPyConnection, out: Path, settled: str, inline_bytes
     if not path.exists():
         _register(con, uri)
     con.execute(f"create or replace view placed as {f'from {quote(path)}' if path.exists() else query}")
-    place = _PLACE.format(inline_bytes=inline_bytes)
     new = con.sql(f"select *, {place} from kept where address is null order by id").to_arrow_table().to_pylist()
     if new:
         with progress(len(new), "storing", "clips") as bar:

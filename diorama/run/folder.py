@@ -92,6 +92,12 @@ class Folder:
             "it held again into another --out, or train anew on what it holds now"
         )
 
+    def begun_on(self, catalogue: Catalogue) -> Catalogue:
+        """`catalogue` as it was when this run began, if it did, and on that one: else as it is."""
+        if self.config.exists() and self.manifest.read_text().splitlines()[0] == str(catalogue.path.resolve()):
+            return self.catalogue()
+        return catalogue
+
     def tokenizer(self) -> Any:
         """The tokenizer of its captions."""
         return text.load(self.path / "tokenizer.json")

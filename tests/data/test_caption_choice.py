@@ -1,5 +1,9 @@
 """Where a clip's caption comes from: people first, then the columns that the policy prefers."""
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
 import numpy as np
 import pytest
 
@@ -107,3 +111,23 @@ def test_a_list_of_addresses_is_not_curated(tmp_path):
     (tmp_path / "l.csv").write_text("url,caption\nhttp://x/a.png,a\n")
     with pytest.raises(UserError, match="diorama fetch"):
         curate([tmp_path / "l.csv"], tmp_path / "c")
+
+
+@dataclass(frozen=True)
+class Said:
+    """A caption, and whether it was given."""
+
+    name: ClassVar[str] = "said"
+    version: ClassVar[int] = 1
+    columns: ClassVar[dict[str, Any]] = {"caption": str, "given": float}
+    reads: ClassVar[tuple[str, ...]] = ("caption",)
+    weights: ClassVar[tuple[Path, ...]] = ()
+
+    def prepare(self, models, sample):
+        return lambda table: {"caption": [f"said of {words}" for words in table["caption"].to_pylist()],
+                              "given": [1.0] * len(table)}  # fmt: skip
+
+
+def test_a_stage_may_call_its_columns_as_curation_does(folder, tmp_path):
+    curate([folder], tmp_path / "c", Curation(derived=(Said(),), caption=("said.caption",)))
+    assert captions(tmp_path / "c")["b"] == "said of a dog on a beach"

@@ -269,3 +269,17 @@ def test_people_choose_among_equal_pixels(tmp_path):
     judge(out, [(ids["a.png"], "drop", None), (ids["b.bmp"], "keep", None)], "ada")
     curate([folder], out)
     assert names(out) == {"b.bmp"}
+
+
+class OfNone(Drop):
+    """A threshold that leaves nothing out after all."""
+
+    def verdicts(self, con):
+        return super().verdicts(con).slice(0, 0)
+
+
+def test_a_rule_made_out_of_another_decides_itself(greys, tmp_path):
+    where = (Where("bright.mean", below=50),)
+    policy = Curation(stages=(Bright(),), rules=(OfNone("none", where), Drop("dark", where)))
+    decision = Examination([greys], tmp_path / "c", policy).decide()
+    assert decision.cuts() == {"none": 0, "dark": 2}

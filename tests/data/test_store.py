@@ -1,5 +1,9 @@
 """What lies in the catalogue's two Lance datasets: clips as they are kept now, and media that were ever kept."""
 
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import lance
 import numpy as np
 import pytest
@@ -87,3 +91,34 @@ def test_vectors_follow_words_and_clips(folder, tmp_path):
     assert {i: found[i] for i in Catalogue(out).clips()["id"].to_pylist()} == {
         i: measured[i] for i in Catalogue(out).clips()["id"].to_pylist()
     }
+
+
+def test_media_that_are_stored_anew_are_found_where_they_lie_now(folder, tmp_path):
+    """Though as many rows as before say nothing of their order, and what was kept of them is still there."""
+    out = tmp_path / "c"
+    for level in (20, 50, 150, 250):  # stored in four goes, not in the order of their ids
+        curate([folder], out, darker_than(level))
+    for gone in ("media.lance", "clips.lance"):
+        shutil.rmtree(out / gone)
+    (out / "catalogue.json").unlink()
+    curate([folder], out, darker_than(250))
+    catalogue = Catalogue(out)
+    clips = catalogue.clips().to_pylist()
+    for clip, media in zip(clips, catalogue.media(clips), strict=True):
+        assert bytes(media) == Path(clip["location"]).read_bytes()
+
+
+def test_a_release_knows_what_came_before_the_version_after_it(folder, tmp_path):
+    """Also what was left out without changing a clip."""
+    out = tmp_path / "c"
+    curate([folder], out)
+    (folder / "broken.png").write_bytes(b"no picture")
+    before = curate([folder], out)
+    Catalogue(out).tag("v1")
+    write_png(folder / "new.png", np.full((8, 8, 3), 60, np.uint8))
+    curate([folder], out)
+    release = Catalogue(out, release="v1")
+    assert release.summary() == replace(before, new=0)
+    assert [str(told).splitlines()[0] for told in release.explain("broken.png")] == [str(folder / "broken.png")]
+    with pytest.raises(UserError, match="has seen no clip"):
+        release.explain("new.png")

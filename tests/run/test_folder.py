@@ -78,6 +78,8 @@ def test_what_was_curated_later_changes_nothing_for_a_run(tmp_path):
     (media / "broken.png").write_bytes(b"no picture")
     assert curate([media], out, Curation(rules=(Drop("all but videos", (Where("clip.t", below=2),)),))).clips == 1
     found = folder.catalogue()
+    assert folder.begun_on(Catalogue(out)).hash() == before.hash != Catalogue(out).hash()
+    assert Folder(tmp_path / "other").begun_on(Catalogue(out)).hash() == Catalogue(out).hash()
     assert (found.hash(), found.summary()) == (before.hash, replace(before, new=0))
     assert found.ask("select * from clips order by all").equals(clips)
     assert found.ask("select * from decisions order by all").equals(decisions)

@@ -95,7 +95,11 @@ const looked = new IntersectionObserver(async entries => {
   if (!coarse.length) return;
   for (const image of coarse) image.larger = true;
   const found = await stored([...new Set(coarse.map(image => image.row.n))], true);
-  for (const image of coarse) if (found.get(image.row.n)) image.src = found.get(image.row.n);
+  for (const image of coarse) {
+    const address = found.get(image.row.n);
+    if (typeof address === "string") image.src = address;
+    else image.larger = address !== PENDING;  // another time
+  }
 }, {rootMargin: "60%", scrollMargin: "60%"});
 function small({row, larger, naturalWidth, naturalHeight}, wide) {
   const has = Math.min(naturalWidth, naturalHeight), short = Math.min(row.w, row.h);

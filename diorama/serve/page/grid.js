@@ -13,7 +13,7 @@ export async function load(from = 0) {
   const sort = $("sort").value, measured = sort === "up" || sort === "down";
   const page = await json("items?" + filtered({offset: from, limit: PAGE, down: sort === "down", sort: measured ? (filter.measure ? "measure" : "location") : sort}));
   const figures = page.rows.map(row => cell(row));
-  await Promise.race([fill(pictures(figures.slice(0, inView())), true), pause(150)]);  // what comes soon is drawn once, at once
+  await Promise.race([fill(pictures(figures.slice(0, inView())), true).catch(() => {}), pause(150)]);  // what comes soon is drawn once, at once
   if (mine !== latest) return;  // a later question was asked meanwhile
   [offset, total] = [from, page.total];
   $("total").textContent = total ? `${count(from + 1)} to ${count(from + page.rows.length)} of ${count(total)}` : "no clip fits: take a filter away";
