@@ -64,11 +64,12 @@ def _draw(con: duckdb.DuckDBPyConnection, rule: str, path: Path) -> str:
     frames = _frames(locations, dict(starts.fetchall()))
     blank = np.full((1, CELL, CELL, 3), 255, np.uint8)
     cells, captions = [], []
+    columns = max(map(len, rows))
     for row in rows:
-        cells += [next(frames) for _ in row] + [blank] * (SHOWN - len(row))
-        captions += [f"{value:.4g}" for _, value in row] + [""] * (SHOWN - len(row))
+        cells += [next(frames) for _ in row] + [blank] * (columns - len(row))
+        captions += [f"{value:.4g}" for _, value in row] + [""] * (columns - len(row))
     path.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(cells, path, columns=SHOWN, captions=captions)
+    contact_sheet(cells, path, columns=columns, captions=captions)
     other = "the clips kept instead" if partners else "just kept"
     return f"{metric}, threshold {threshold:.4g}; {path}: above just left out, below {other}"
 
