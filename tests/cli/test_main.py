@@ -197,7 +197,7 @@ def test_stopping_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         raise Stopped("codec", 12_800, 15)
 
     monkeypatch.setattr("diorama.run.train_run", stopped)
-    monkeypatch.setattr("diorama.data.Catalogue", lambda path: path, raising=False)
+    monkeypatch.setattr("diorama.data.Catalogue", lambda path, release: path, raising=False)
     monkeypatch.setattr("diorama.run.examples.clips", lambda *_: None)
     monkeypatch.setattr(sys, "argv", ["diorama", "train", "digits", "--data", "my clips"])
     code, _, err = run(capsys, "train", "digits", "--data", "my clips")
