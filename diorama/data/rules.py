@@ -82,7 +82,6 @@ VERDICT = pa.schema([
 
 
 _LEFT_OUT = VERDICT.append(pa.field("reason", pa.string()))
-ALIKE = pa.schema([("id", pa.string()), ("other", pa.string())])
 
 
 class Rule(Protocol):

@@ -14,7 +14,8 @@ from diorama.core.files import hash_bytes
 from diorama.data.duplicates.groups import DISTANCE, find
 from diorama.data.duplicates.matches import SCORE
 from diorama.data.duplicates.memory import Memory
-from diorama.data.rules import ALIKE, VERDICT
+from diorama.data.rules import VERDICT
+from diorama.data.splits import LINK
 from diorama.data.stages.known import Signature
 
 VERSION = 1  # of what is kept of clips and pairs; raise it when they would be judged otherwise
@@ -64,7 +65,7 @@ class NearDuplicates:
         if found.skipped:
             print(f"diorama: {self.name}: {found.skipped:,} comparisons among very many like clips were left out",
                   file=sys.stderr, flush=True)  # fmt: skip
-        pairs = pa.table({"id": [a for a, _ in found.pairs], "other": [b for _, b in found.pairs]}, ALIKE)
+        pairs = pa.table({"id": [a for a, _ in found.pairs], "other": [b for _, b in found.pairs]}, LINK)
         con.register("near_pairs", pairs)
         con.execute("insert into alike select id, other from near_pairs")
         con.unregister("near_pairs")
