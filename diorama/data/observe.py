@@ -10,12 +10,14 @@ or whose parameters changed, looks at the clips it has no row for, and at no oth
 import hashlib
 import io
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import pyarrow as pa
@@ -33,7 +35,7 @@ from diorama.media import BadMedia, Limits, Overrun, Part, Reader, Source
 from diorama.media.media import short
 
 SHARD, LEAST = 512, 32  # items an observation file: at most, and at least where it is divided further
-GROUP, GROUP_BYTES = 64, 256 << 20  # items whose bytes are in memory at a time
+SMALL = 256 << 10  # bytes of a file that is read whole before it is decoded
 FIT = 512 << 20  # bytes of decoded frames, to which long videos are shrunk
 GONE = "no longer at its source"
 
@@ -150,14 +152,11 @@ class Observer:
     def _look(self, reader: Reader, batch: pa.Table, advance: Advance) -> pa.Table:
         rows = []
         for look, alike in groupby(self._works(batch), key=lambda w: Look(w.stages, w.claim, w.cut)):
-            for group in _fetched(alike):
-                seen = reader.map((_part(w, d) for w, d in group if not isinstance(d, BadMedia)), look, fit=FIT)
-                for w, data in group:
-                    found = data if isinstance(data, BadMedia) else next(seen)
-                    if isinstance(found, Overrun) and not isinstance(data, BadMedia) and w.id is None:
-                        found = self._alone(w, data, found)
-                    rows.append(self._rows(w, data, found))
-                    advance(1)
+            for w, data, found in _seen(reader, alike, look):
+                if isinstance(found, Overrun) and not isinstance(data, BadMedia) and w.id is None:
+                    found = self._alone(w, data, found)
+                rows.append(self._rows(w, data, found))
+                advance(1)
         return self._table(rows)
 
     def _alone(self, w: Work, data: Path | bytes, failed: Overrun) -> Seen | BadMedia:
@@ -193,29 +192,46 @@ class Observer:
         return pa.table(columns)
 
 
-def _part(w: Work, data: Path | bytes) -> Source:
-    return Part(data, *w.part) if w.part else data
+def _seen(reader: Reader, works: Iterable[Work], look: Look) -> Iterator[tuple[Work, Data, Seen | BadMedia]]:
+    """Items, their encoded media and what is seen of them, in order; the reader takes a few items ahead."""
+    ahead: deque[tuple[Work, Data]] = deque()
+
+    def sources() -> Iterator[Source]:
+        for w in works:
+            data = _fetched(w)
+            ahead.append((w, data))
+            if not isinstance(data, BadMedia):
+                yield Part(data, *w.part) if w.part else data
+
+    def gone() -> Iterator[tuple[Work, Data, BadMedia]]:
+        while ahead and isinstance(bad := ahead[0][1], BadMedia):
+            yield *ahead.popleft(), bad
+
+    for found in reader.map(sources(), look, fit=FIT):
+        yield from gone()
+        yield *ahead.popleft(), found
+    yield from gone()
 
 
-def _fetched(work: Iterable[Work]) -> Iterator[list[tuple[Work, Data]]]:
-    """Items with their encoded media, few enough at a time to fit into memory."""
-    group: list[tuple[Work, Data]] = []
-    size = 0
-    for w in work:
-        data: Data
-        try:
-            data = BadMedia(GONE) if w.item.stamp == GONE else fetch(w.item.location)
-        except BadMedia as bad:
-            data = bad
-        except Exception as error:  # what holds it is damaged, or away: the others' may not be
-            data = BadMedia(f"cannot be fetched: {short(error)}")
-        group.append((w, data))
-        size += len(data) if isinstance(data, bytes) else 0
-        if len(group) == GROUP or size >= GROUP_BYTES:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
+def _fetched(w: Work) -> Data:
+    if w.item.stamp == GONE:
+        return BadMedia(GONE)
+    try:
+        data = fetch(w.item.location)
+    except BadMedia as bad:
+        return bad
+    except Exception as error:  # what holds it is damaged, or away: the others' may not be
+        return BadMedia(f"cannot be fetched: {short(error)}")
+    return _at_hand(data) if isinstance(data, Path) else data
+
+
+def _at_hand(path: Path) -> Path | bytes:
+    """The bytes of a small file, which is opened once then; why it cannot be read is for the reader to say."""
+    try:
+        there = path.stat()
+        return path.read_bytes() if S_ISREG(there.st_mode) and there.st_size <= SMALL else path
+    except OSError:
+        return path
 
 
 def _note(item: Item, data: Data, seen: Seen | BadMedia) -> dict[str, Any]:

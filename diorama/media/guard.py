@@ -5,6 +5,9 @@ imported again, so they are small, start in a quarter of a second and never load
 
 The memory limit is one of address space, where what a worker loaded and left in pieces for earlier files counts too.
 So a file is refused for memory only after a worker of its own had too little.
+
+Small files go to a worker several at a time, since a message takes as long as a small picture. Where one of them ends
+the worker, all are read again, each by itself.
 """
 
 import atexit
@@ -16,8 +19,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -38,6 +42,8 @@ SETTINGS = {  # environment of a worker
 }
 BACKSTOP = 20.0  # seconds beyond the limit: by then a worker's own alarm, set when it began, should have ended it
 MEMORY = 1_600_000_000  # bytes a worker may map beyond its own start, so that its peak stays below 2 GB
+TOGETHER, SMALL = 8, 1 << 20  # files a message, and their bytes
+HELD = 256 << 20  # bytes of files taken whose results are not given yet
 
 
 class Reader:
@@ -73,43 +79,49 @@ class Reader:
         """One result a source, in order: Media (or `apply(media)`) or BadMedia, returned and not raised.
 
         `apply` runs in the worker, so that only what it returns crosses over; it must be importable (a top-level
-        function), and its module is imported by the workers. Sources are taken as workers become free.
+        function), and its module is imported by the workers. Sources are taken ahead, a few for every worker.
         """
-        limits = limits or self.limits
-        todo = iter(sources)
-        busy: dict[int, tuple[int, _Job]] = {}  # worker -> index of its file, and what it was asked
-        done: dict[int, Any] = {}
-        taken = given = 0
-        exhausted = False
+        jobs = _jobs(sources, limits or self.limits, options, apply)
+        most = 4 * len(self._workers) * (TOGETHER if apply else 1)
+        todo: deque[_Job] = deque()
+        busy: dict[int, _Job] = {}  # by worker
+        done: dict[int, Any] = {}  # by source
+        waiting: deque[int] = deque()  # bytes of what is taken and not given
+        given = 0
+
+        def take() -> bool:
+            """Have one job more to do, if there is one and not too much is under way."""
+            if waiting and (len(waiting) >= most or sum(waiting) >= HELD):
+                return False
+            job = next(jobs, None)
+            if job:
+                todo.append(job)
+                waiting.extend(len(source) if isinstance(source, bytes) else 0 for source in job.sources)
+            return job is not None
+
         try:
             while True:
                 for slot in range(len(self._workers)):
-                    if slot in busy or exhausted or taken - given >= 4 * len(self._workers):
-                        continue
-                    try:
-                        source = next(todo)
-                    except StopIteration:
-                        exhausted = True
-                        break
-                    job = (_plain(source), limits, options, apply)
-                    self._start(slot).ask(job)
-                    busy[slot] = taken, job
-                    taken += 1
+                    if slot not in busy and (todo or take()):
+                        job = busy[slot] = todo.popleft()
+                        self._start(slot).ask(job)
+                if not todo:
+                    take()  # while the workers work
                 while given in done:
                     yield done.pop(given)
+                    waiting.popleft()
                     given += 1
                 if busy:
                     for slot, answered in self._wait(busy):
-                        index, job = busy.pop(slot)
-                        result = self._finish(slot, answered)
-                        if isinstance(result, Failure):
-                            raise RuntimeError(f"apply failed in a decoding worker:\n{result.traceback}")
-                        if result is _AGAIN:
-                            self._start(slot).ask(job)
-                            busy[slot] = index, job
-                        else:
-                            done[index] = result
-                elif exhausted and given == taken:
+                        job = busy.pop(slot)
+                        for nth, answer in enumerate(self._finish(slot, answered, len(job.sources))):
+                            if isinstance(answer, Failure):
+                                raise RuntimeError(f"apply failed in a decoding worker:\n{answer.traceback}")
+                            if answer is _AGAIN:
+                                todo.appendleft(job.only(nth))
+                            else:
+                                done[job.first + nth] = answer
+                elif not todo and not take():
                     return
         finally:
             for slot in busy:  # the caller stopped early: what is half done is of no use
@@ -144,27 +156,55 @@ class Reader:
         found = [(slot, worker.channel.fileno() in ready, worker.deadline) for slot, worker in workers.items()]
         return [(slot, answered) for slot, answered, deadline in found if answered or deadline <= now]
 
-    def _finish(self, slot: int, answered: bool) -> Any:
-        """The answer, or why there is none; `_AGAIN` where a new worker may have the memory that this one lacked."""
+    def _finish(self, slot: int, answered: bool, asked: int) -> list[Any]:
+        """The answers, or why there are none; `_AGAIN` where a file is to be read by itself, or by a new worker."""
         worker = self._workers[slot]
         assert worker is not None
         try:
             if answered:
-                answer = receive(worker.channel)
-                if isinstance(answer, Overrun):
-                    self._stop(slot)
-                    return answer if worker.files == 1 else _AGAIN
-                return answer
+                answers = receive(worker.channel)
+                if not any(isinstance(answer, Overrun) for answer in answers):
+                    return answers
+                self._stop(slot)
+                return [_AGAIN if isinstance(a, Overrun) and worker.files > 1 else a for a in answers]
             reason = f"decoding took longer than {worker.patience:g} seconds"
         except (EOFError, OSError):
             reason = "the decoder crashed"
         self._stop(slot)
         if worker.process.returncode == -signal.SIGALRM:
             reason = f"decoding took longer than {worker.patience:g} seconds"
-        return Overrun(reason)
+        return [Overrun(reason) if asked == 1 else _AGAIN] * asked
 
 
-_Job = tuple[Source, Limits, dict[str, Any], Callable[[Media], Any] | None]
+@dataclass(frozen=True)
+class _Job:
+    """What a worker is asked at a time; `first` is the number of the first source."""
+
+    first: int
+    sources: list[Source]
+    limits: Limits
+    options: dict[str, Any]
+    apply: Callable[[Media], Any] | None
+
+    def only(self, nth: int) -> "_Job":
+        return replace(self, first=self.first + nth, sources=[self.sources[nth]])
+
+
+def _jobs(
+    sources: Iterable[Source], limits: Limits, options: dict[str, Any], apply: Callable[[Media], Any] | None
+) -> Iterator[_Job]:
+    """Small files whose bytes are here and whose results are small go together, every other by itself."""
+    some: list[Source] = []
+    first = size = 0
+    for source in sources:
+        small = len(source) if apply and isinstance(source, bytes) else SMALL
+        if some and (len(some) == TOGETHER or size + small > SMALL):
+            yield _Job(first, some, limits, options, apply)
+            first, some, size = first + len(some), [], 0
+        some.append(_plain(source))
+        size += small
+    if some:
+        yield _Job(first, some, limits, options, apply)
 
 
 class _Worker:
@@ -187,8 +227,8 @@ class _Worker:
         self.ready = False
         self.files = 0  # that it was asked for so far
 
-    def ask(self, job: "_Job") -> None:
-        """Give it a file. The first time waits until it is up, so that a broken installation blames no file."""
+    def ask(self, job: _Job) -> None:
+        """Give it files. The first time waits until it is up, so that a broken installation blames no file."""
         try:
             self.ready = self.ready or (self.channel.poll(60) and receive(self.channel) == "ready")
         except (EOFError, OSError):
@@ -196,10 +236,10 @@ class _Worker:
         if not self.ready:
             self.kill()
             raise RuntimeError("a decoding worker did not start: does `import diorama.media` work in a new process?")
-        self.files += 1
-        self.patience = job[1].timeout
-        self.deadline = time.monotonic() + self.patience + BACKSTOP
-        send(self.channel, job)
+        self.files += len(job.sources)
+        self.patience = job.limits.timeout
+        self.deadline = time.monotonic() + len(job.sources) * self.patience + BACKSTOP
+        send(self.channel, (job.sources, job.limits, job.options, job.apply))
 
     def kill(self) -> None:
         self.channel.close()

@@ -71,15 +71,17 @@ def main() -> None:
     send(channel, "ready")
     while True:
         try:
-            job = receive(channel)
+            sources, limits, options, apply = receive(channel)
         except EOFError:
             return
-        signal.setitimer(signal.ITIMER_REAL, job[1].timeout + GRACE)  # its default action ends even a hung decoder
-        answer = _answer(*job)
+        answers = []
+        for source in sources:
+            signal.setitimer(signal.ITIMER_REAL, limits.timeout + GRACE)  # its default action ends even a hung decoder
+            answers.append(_answer(source, limits, options, apply))
         signal.setitimer(signal.ITIMER_REAL, 0)
         with contextlib.suppress(BrokenPipeError):
-            send(channel, answer)
-        del answer, job  # before the next file takes its memory
+            send(channel, answers)
+        del answers, sources, source  # before the next file takes its memory
 
 
 def _answer(source: Source, limits: Limits, options: dict[str, Any], apply: Callable[[Media], Any] | None) -> Any:

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diorama.media import BadMedia, Limits, Overrun, Reader, read, read_guarded
+from diorama.media import BadMedia, Limits, Overrun, Part, Reader, guard, read, read_guarded
 from diorama.media import image as image_module
+from diorama.media.worker import send
 
 
 def png(i: int = 0) -> bytes:
@@ -39,6 +40,12 @@ def crash(media):
 
 def devour(media):
     return np.ones(4_000_000_000, np.uint8)
+
+
+def unlucky(media):
+    """Red, but for three accidents."""
+    accident = {13: crash, 30: hang, 31: devour}.get(red(media), red)
+    return accident(media)
 
 
 hoarded = []
@@ -125,6 +132,52 @@ def test_order_is_kept_where_memory_runs_out():
     with Reader(2, memory=500_000_000) as pool:
         results = list(pool.map([png()] * 6, apply=hoard))
     assert len(set(results)) > 2  # all are answered, by more workers than there are at a time
+
+
+def test_files_sent_together_fail_each_by_itself(reader):
+    results = list(
+        reader.map([png(i) if i != 5 else b"" for i in range(50)], apply=unlucky, limits=Limits(timeout=0.5))
+    )
+    failed = {i: result.reason for i, result in enumerate(results) if isinstance(result, BadMedia)}
+    assert sorted(failed) == [5, 13, 30, 31]
+    assert all(word in failed[i] for i, word in ((5, "empty"), (13, "crashed"), (30, "longer"), (31, "memory")))
+    assert [result for i, result in enumerate(results) if i not in failed] == [i for i in range(50) if i not in failed]
+
+
+def test_small_files_share_a_message_and_large_ones_do_not(tmp_path, monkeypatch):
+    messages: list[int] = []
+    monkeypatch.setattr(guard, "send", lambda channel, job: messages.append(len(job[0])) or send(channel, job))
+    path = tmp_path / "a.png"
+    path.write_bytes(png())
+    large = png() + bytes(guard.SMALL)
+    sources = [*[png(i) for i in range(20)], large, path, png(), Part(png(), 0.0, None), png()]
+    with Reader(1) as pool:
+        assert list(pool.map(sources, apply=red)) == [*range(20), 0, 0, 0, 0, 0]
+        assert messages == [8, 8, 4, 1, 1, 1, 1, 1]
+        messages.clear()
+        assert [red(media) for media in pool.map(sources[:3])] == [0, 1, 2]  # frames are not small
+        assert messages == [1, 1, 1]
+
+
+def test_few_sources_are_taken_ahead(monkeypatch):
+    taken: list[int] = []
+
+    def sources(size):
+        for i in range(200):
+            taken.append(i)
+            yield png(i) + bytes(size)
+
+    with Reader(1) as pool:
+        results = pool.map(sources(0), apply=red)
+        assert next(results) == 0
+        assert len(taken) <= 5 * guard.TOGETHER + 1
+        results.close()
+        taken.clear()
+        monkeypatch.setattr(guard, "HELD", 3 << 20)
+        results = pool.map(sources(1 << 20), apply=red)
+        assert next(results) == 0
+        assert len(taken) <= 5
+        results.close()
 
 
 def test_too_little_memory_is_no_damage(monkeypatch):
