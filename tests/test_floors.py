@@ -11,9 +11,9 @@ FLOORS = {
     "core": 0,
     "media": 1, "process": 1, "net": 1, "train": 1,
     "data": 2, "codec": 2, "diffusion": 2,
-    "sample": 3,
+    "sample": 3, "interop": 3,
     "evaluate": 4, "distill": 4, "control": 4,
-    "run": 5, "world": 5, "scene": 5, "interop": 5,
+    "run": 5, "world": 5, "scene": 5,
     "serve": 6,
     "cli": 7,
 }  # fmt: skip

@@ -77,7 +77,7 @@ def sample(
 def met(generator: "Generator") -> "Run":
     """The run with only those buckets of which it met clips in training; a release without `latents/` says nothing."""
     run, latents = generator.run, generator.folder.path / "latents"
-    buckets = tuple(b for b in run.denoiser.buckets if any(latents.glob(f"*.{b}.npy")))
+    buckets = tuple(b for b in run.denoiser.buckets if any(latents.glob(f"*.{b}.*")))
     return replace(run, denoiser=replace(run.denoiser, buckets=buckets)) if buckets else run
 
 

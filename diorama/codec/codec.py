@@ -28,26 +28,39 @@ class Codec(Module):
 
     def measured(self, latents: Iterable[np.ndarray]) -> "Codec":
         """This codec with the statistics of these batches of un-normalised latents (made by a `blank` codec)."""
-        n, total, squares = 0, 0.0, 0.0
-        for batch in latents:
-            flat = np.asarray(batch, np.float64).reshape(-1, batch.shape[-1])
-            n, total, squares = n + len(flat), total + flat.sum(0), squares + (flat**2).sum(0)
-        mean = total / n
-        deviation = np.sqrt(np.maximum(squares / n - mean**2, 1e-12))
-        return Codec(self.autoencoder, jnp.float32(mean), jnp.float32(deviation), self.config)  # type: ignore[arg-type]
+        mean, deviation = moments(latents)
+        return Codec(self.autoencoder, jnp.asarray(mean), jnp.asarray(deviation), self.config)
 
     def encode(self, media: Media) -> Latents:
-        """The posterior's mean, normalised. Edges are repeated to whole cells and 1 + k * temporal frames."""
-        mean, _ = jnp.split(self.autoencoder.encoder(pad(media, self.config)), 2, axis=-1)
-        return (mean - self.mean) / self.deviation
+        """Normalised latents, without noise. Edges are repeated to whole cells and 1 + k * temporal frames."""
+        return self.normalise(self.autoencoder.settle(pad(media, self.config)))
 
     def decode(self, latents: Latents) -> Media:
         """Media in [-1, 1] (clipped), of 1 + (t - 1) * temporal frames."""
-        return jnp.clip(self.autoencoder.decoder(latents * self.deviation + self.mean), -1, 1)
+        return jnp.clip(self.autoencoder.decode(self.restore(latents)), -1, 1)
+
+    def normalise(self, latents: Latents) -> Latents:
+        """The autoencoder's latents with about zero mean and unit variance in every channel."""
+        return (latents - self.mean) / self.deviation
+
+    def restore(self, latents: Latents) -> Latents:
+        """The inverse of `normalise`."""
+        return latents * self.deviation + self.mean
 
     def latent_shape(self, t: int, h: int, w: int) -> tuple[int, int, int, int]:
         """The shape of the latents of media `(t, h, w)`."""
         return latent_shape(self.config, t, h, w)
+
+
+def moments(batches: Iterable[np.ndarray]) -> tuple[Float[np.ndarray, "c"], Float[np.ndarray, "c"]]:
+    """The mean and the deviation of every channel of batches (..., c), float32; the deviation is above 0."""
+    n, total, squares = 0, 0.0, 0.0
+    for batch in batches:
+        flat = np.asarray(batch, np.float64).reshape(-1, batch.shape[-1])
+        n, total, squares = n + len(flat), total + flat.sum(0), squares + (flat**2).sum(0)
+    mean = total / n
+    deviation = np.sqrt(np.maximum(squares / n - mean**2, 1e-12))
+    return np.float32(mean), np.float32(deviation)  # type: ignore[return-value]
 
 
 class PixelCodec(Module):

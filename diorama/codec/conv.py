@@ -1,21 +1,26 @@
 """A convolutional autoencoder on `(b, t, h, w, c)`, causal in time: the first frame is coded alone, so an image is a
 video of one frame, and a clip of 1 + k * temporal frames becomes 1 + k latent ones.
 
-Space and time are factorised (see `net/layers.py`); pixels enter by space-to-depth, as in DC-AE (Chen et al. 2024) and
-LTX-Video, because full-resolution convolutions would take most of the time and learn little.
+Space and time are factorised (see `net/layers.py`). Attention, if any, stays within a frame: all that looks back in
+time are convolutions of three frames, so that a clip coded in chunks is the clip coded whole.
 """
 
 import math
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise, repeat
 
 import jax
-import jax.numpy as jnp
 
-from diorama.core.array import Array, Float, Key
+from diorama.codec.blocks import HEAD, Attend, Block, Double, Down, Halve, Up
+from diorama.codec.bottleneck import FSQ, KL, VQ, Bottleneck, Drawn, Noise
+from diorama.codec.front import Haar, Patch
+from diorama.core.array import Array, Float, Key, Latents, Media, UInt32
 from diorama.core.errors import UserError
 from diorama.core.module import Module, static
-from diorama.net.layers import Linear, Norm, SpatialConv, TemporalConv, depth_to_space, space_to_depth
+from diorama.net.layers import Linear, Norm, SpatialConv, TemporalConv
+
+Past = Sequence[Array]  # what a chunk leaves for the next one
 
 
 @dataclass(frozen=True)
@@ -23,150 +28,136 @@ class ConvCodecConfig:
     """Sizes of the autoencoder.
 
     Args:
-        spatial: pixels along each side of a latent cell: 2, 4, 8, ...
-        temporal: frames a latent frame after the first: 1, 2 or 4.
+        spatial: pixels along each side of a latent cell: 2, 4, 8, 16 or 32.
+        temporal: frames a latent frame after the first: 1, 2, 4 or 8.
         channels: numbers a latent cell.
-        patch: how much of `spatial` is done by space-to-depth at the entrance.
-        widths: channels of each level, from `patch` down to `spatial` (so log2(spatial / patch) + 1 of them).
+        front: how much of `spatial` is done at the entrance, and how.
+        widths: channels of each level, from the front down to `spatial` (so log2(spatial / front.size) + 1 of them).
         depth: residual blocks a level.
+        shortcuts: space-to-channel shortcuts wherever the size changes (DC-AE); worth it at high compression.
+        middle: transformer blocks on the coarsest grid, on each side.
+        bottleneck: what latents are.
         media_channels: of the media (3 for RGB).
     """
 
     spatial: int = 4
     temporal: int = 2
     channels: int = 4
-    patch: int = 2
+    front: Patch | Haar = field(default_factory=Patch)
     widths: tuple[int, ...] = (32, 64)
     depth: int = 1
+    shortcuts: bool = False
+    middle: int = 0
+    bottleneck: KL | FSQ | VQ | Noise = field(default_factory=KL)
     media_channels: int = 3
 
     def __post_init__(self) -> None:
-        if any(n < 1 or n & (n - 1) for n in (self.spatial, self.temporal, self.patch)):
-            raise UserError("spatial, temporal and patch are powers of two")
-        if self.spatial < self.patch or len(self.widths) != int(math.log2(self.spatial // self.patch)) + 1:
-            levels = int(math.log2(max(self.spatial // self.patch, 1))) + 1
-            raise UserError(f"spatial={self.spatial} with patch={self.patch} takes {levels} widths")
+        if any(n < 1 or n & (n - 1) for n in (self.spatial, self.temporal)):
+            raise UserError("spatial and temporal are powers of two")
+        levels = int(math.log2(max(self.spatial // self.front.size, 1))) + 1
+        if self.spatial < self.front.size or len(self.widths) != levels:
+            raise UserError(f"spatial={self.spatial} with a front of {self.front.size} takes {levels} widths")
+        if self.shortcuts and any(4 * a % b or 4 * b % a for a, b in pairwise(self.widths)):
+            raise UserError(f"widths={self.widths}: with shortcuts four times each one divides by its neighbours")
+        if self.middle and self.widths[-1] % HEAD:
+            raise UserError(f"widths={self.widths}: with a middle the last one is a multiple of {HEAD}")
 
     def init(self, key: Key) -> "Autoencoder":
         k1, k2 = jax.random.split(key)
-        return Autoencoder(Encoder.init(k1, self), Decoder.init(k2, self))
-
-
-class Block(Module):
-    """Two 3 x 3 convolutions and one causal along time, each branch starting at zero."""
-
-    norm1: Norm
-    conv1: SpatialConv
-    conv2: SpatialConv
-    norm2: Norm
-    time: TemporalConv
-
-    @staticmethod
-    def init(key: Key, width: int) -> "Block":
-        k1, k2, k3 = jax.random.split(key, 3)
-        return Block(
-            Norm.init(width),
-            SpatialConv.init(k1, width, width),
-            SpatialConv.init(k2, width, width, scale=0.0),
-            Norm.init(width),
-            TemporalConv.init(k3, width, width, scale=0.0),
-        )
-
-    def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t h w c"]:
-        x = x + self.conv2(jax.nn.silu(self.conv1(jax.nn.silu(self.norm1(x)))))
-        return x + self.time(jax.nn.silu(self.norm2(x)))
-
-
-class Halve(Module):
-    """Half the frames after the first: a causal convolution read at every other frame, beside the mean of the pair."""
-
-    time: TemporalConv
-
-    def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t2 h w c"]:
-        pairs = (x[:, 1::2] + x[:, 2::2]) / 2
-        return jnp.concatenate([x[:, :1], pairs], axis=1) + self.time(x)[:, ::2]
-
-
-class Double(Module):
-    """Twice the frames after the first; the first latent frame gives one frame."""
-
-    pair: Linear
-
-    def __call__(self, x: Float[Array, "b t h w c"]) -> Float[Array, "b t2 h w c"]:
-        b, t, h, w, c = x.shape
-        y = x[..., None, :] + self.pair(x).reshape(b, t, h, w, 2, c)
-        return y.transpose(0, 1, 4, 2, 3, 5).reshape(b, 2 * t, h, w, c)[:, 1:]
+        bottleneck = self.bottleneck.init(jax.random.fold_in(key, 2), self.channels)
+        return Autoencoder(Encoder.init(k1, self), Decoder.init(k2, self), bottleneck)
 
 
 class Encoder(Module):
     enter: SpatialConv
     levels: list[list[Block]]
-    down: list[Linear]
+    down: list[Down]
     halve: list[Halve]
+    middle: list[Attend]
     norm: Norm
     leave: Linear
-    patch: int = static()
+    front: Patch | Haar = static()
 
     @staticmethod
     def init(key: Key, config: ConvCodecConfig) -> "Encoder":
-        keys = iter(jax.random.split(key, 64))
+        keys = iter(jax.random.split(key, 64 + config.middle))
         widths, times = config.widths, int(math.log2(config.temporal))
         return Encoder(
-            SpatialConv.init(next(keys), config.patch**2 * config.media_channels, widths[0]),
+            SpatialConv.init(next(keys), config.front.size**2 * config.media_channels, widths[0]),
             [[Block.init(next(keys), w) for _ in range(config.depth)] for w in widths],
-            [Linear.init(next(keys), 4 * a, b) for a, b in pairwise(widths)],
+            [Down(Linear.init(next(keys), 4 * a, b), config.shortcuts) for a, b in pairwise(widths)],
             [Halve(TemporalConv.init(next(keys), widths[-1], widths[-1])) for _ in range(times)],
+            [Attend.init(next(keys), widths[-1]) for _ in range(config.middle)],
             Norm.init(widths[-1]),
-            Linear.init(next(keys), widths[-1], 2 * config.channels),
-            config.patch,
+            Linear.init(next(keys), widths[-1], config.bottleneck.width(config.channels)),
+            config.front,
         )
 
-    def __call__(self, media: Float[Array, "b t h w c"]) -> Float[Array, "b t2 h2 w2 c2"]:
-        """Mean and log-variance of the posterior, one beside the other in channels."""
-        x = self.enter(space_to_depth(media, self.patch))
+    def __call__(self, media: Media) -> Float[Array, "b t2 h2 w2 c2"]:
+        """What the bottleneck takes."""
+        return self.chunk(media, None)[0]
+
+    def chunk(self, media: Media, past: Past | None) -> tuple[Float[Array, "b t2 h2 w2 c2"], Past]:
+        """A clip's first 1 + k * temporal frames (`past` None), or its next k * temporal."""
+        before, left = iter(past) if past else repeat(None), []
+        x = self.enter(self.front.fold(media))
         for i, blocks in enumerate(self.levels):
             if i:
-                x = self.down[i - 1](space_to_depth(x, 2))
+                x = self.down[i - 1](x)
             for block in blocks:
-                x = block(x)
+                x, seen = block.chunk(x, next(before))
+                left.append(seen)
         for halve in self.halve:
-            x = halve(x)
-        return self.leave(self.norm(x))
+            x, seen = halve.chunk(x, next(before))
+            left.append(seen)
+        for attend in self.middle:
+            x = attend(x)
+        return self.leave(self.norm(x)), left
 
 
 class Decoder(Module):
     enter: Linear
+    middle: list[Attend]
     double: list[Double]
     levels: list[list[Block]]
-    up: list[Linear]
+    up: list[Up]
     norm: Norm
     leave: SpatialConv
-    patch: int = static()
+    front: Patch | Haar = static()
 
     @staticmethod
     def init(key: Key, config: ConvCodecConfig) -> "Decoder":
-        keys = iter(jax.random.split(key, 64))
+        keys = iter(jax.random.split(key, 64 + config.middle))
         widths, times = config.widths[::-1], int(math.log2(config.temporal))
         return Decoder(
             Linear.init(next(keys), config.channels, widths[0]),
+            [Attend.init(next(keys), widths[0]) for _ in range(config.middle)],
             [Double(Linear.init(next(keys), widths[0], 2 * widths[0])) for _ in range(times)],
             [[Block.init(next(keys), w) for _ in range(config.depth)] for w in widths],
-            [Linear.init(next(keys), a, 4 * b) for a, b in pairwise(widths)],
+            [Up(Linear.init(next(keys), a, 4 * b), config.shortcuts) for a, b in pairwise(widths)],
             Norm.init(widths[-1]),
-            SpatialConv.init(next(keys), widths[-1], config.patch**2 * config.media_channels, scale=0.1),
-            config.patch,
+            SpatialConv.init(next(keys), widths[-1], config.front.size**2 * config.media_channels, scale=0.1),
+            config.front,
         )
 
-    def __call__(self, latents: Float[Array, "b t h w c"]) -> Float[Array, "b t2 h2 w2 c2"]:
+    def __call__(self, latents: Latents) -> Media:
+        return self.chunk(latents, None)[0]
+
+    def chunk(self, latents: Latents, past: Past | None) -> tuple[Media, Past]:
+        """A clip's first latent frames (`past` None), or its next ones."""
+        before, left = iter(past) if past else repeat(None), []
         x = self.enter(latents)
+        for attend in self.middle:
+            x = attend(x)
         for double in self.double:
-            x = double(x)
+            x = double(x, first=past is None)
         for i, blocks in enumerate(self.levels):
             if i:
-                x = depth_to_space(self.up[i - 1](x), 2)
+                x = self.up[i - 1](x)
             for block in blocks:
-                x = block(x)
-        return depth_to_space(self.leave(jax.nn.silu(self.norm(x))), self.patch)
+                x, seen = block.chunk(x, next(before))
+                left.append(seen)
+        return self.front.unfold(self.leave(jax.nn.silu(self.norm(x)))), left
 
 
 class Autoencoder(Module):
@@ -174,3 +165,15 @@ class Autoencoder(Module):
 
     encoder: Encoder
     decoder: Decoder
+    bottleneck: Bottleneck
+
+    def draw(self, media: Media, ids: UInt32[Array, "b"], key: Key) -> Drawn:
+        """Latents as training sees them, with the bottleneck's noise and penalty."""
+        return self.bottleneck.draw(self.encoder(media), ids, key)
+
+    def settle(self, media: Media) -> Latents:
+        """Latents for use: without noise."""
+        return self.bottleneck.settle(self.encoder(media))
+
+    def decode(self, latents: Latents) -> Media:
+        return self.decoder(latents)

@@ -7,6 +7,7 @@ decisions/<run>.parquet                             one row a verdict that chang
 policies/<fingerprint>.txt                          the stages and rules that decided
 media.lance                                         every clip that was ever kept: bytes or a reference
 cache/                                              what deciding and looking keep; may be deleted at any time
+latents/<codec>/<window>/<shard>/                   what codecs made of clips (`run/latents.py`); may be deleted too
 models/<stage>/<fingerprint>/                       what a derived stage fitted once
 splits/<key>.parquet                                which split every clip belongs to
 clips.lance                                         the clips kept, and what is said of them; a version each time

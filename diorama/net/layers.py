@@ -81,6 +81,18 @@ class TemporalConv(Module):
         padded = jnp.pad(x, ((0, 0), (past, future), (0, 0), (0, 0), (0, 0)))
         return sum(product(padded[:, i : i + t], self.weight[i]) for i in range(3))  # type: ignore[return-value]
 
+    def chunk(
+        self, x: Float[Array, "b t h w i"], past: Float[Array, "b 2 h w i"] | None
+    ) -> tuple[Float[Array, "b t h w o"], Float[Array, "b 2 h w i"]]:
+        """The next frames of a clip, with the two before them (None at its start), for a causal one: y and the last
+        two frames of what was seen, for the next chunk."""
+        zeros = jnp.zeros_like(x, shape=(x.shape[0], 2, *x.shape[2:]))
+        seen = jnp.concatenate([zeros if past is None else past, x], axis=1)
+        if past is None:
+            return self(x), seen[:, -2:]
+        y = sum(product(seen[:, i : i + x.shape[1]], self.weight[i]) for i in range(3))
+        return y, seen[:, -2:]  # type: ignore[return-value]
+
 
 class Norm(Module):
     """Root-mean-square norm over channels with a learned gain (Zhang & Sennrich 2019), position by position.

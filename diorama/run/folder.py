@@ -6,7 +6,7 @@ tokenizer.json                 learned from the captions
 codec/  denoiser/              training: checkpoints, log.jsonl, TensorBoard, previews
 codec.safetensors              the codec with its latents' statistics
 denoiser.safetensors           the denoiser's average: with config.txt and tokenizer.json, this is the release
-latents/                       by shape and split
+latents/                       where the latents of each bucket lie; of a run on pixels, themselves
 samples/  evaluation/          what was drawn, what was measured
 report.html
 """

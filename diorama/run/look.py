@@ -191,12 +191,12 @@ def _reconstructions(
     shape = (bucket.frames, bucket.height, bucket.width)
     about = {"n": len(media), "psnr": float(psnr(media, again).mean()), "ssim": float(ssim(media, again).mean()),
              "compression": compression(codec, *shape), "latents": list(codec.latent_shape(*shape))}  # fmt: skip
-    pictures = {"held": media[:SHOWN], "again": again[:SHOWN], "colours": _colours(out["latents"])[:SHOWN]}
+    pictures = {"held": media[:SHOWN], "again": again[:SHOWN], "colours": colours(out["latents"])[:SHOWN]}
     spectra = {name: out[name].mean(0) for name in ("spectrum_data", "spectrum_again", "spectrum_latents")}
     return {"held": out["latents"], "train": other["latents"]}, pictures | spectra | {"about": about}
 
 
-def _colours(latents: np.ndarray) -> np.ndarray:
+def colours(latents: np.ndarray) -> np.ndarray:
     """Latents (n, t, h, w, c) as their three strongest principal components in red, green and blue; uint8.
 
     Grey is the mean, and a component runs over the full range within two standard deviations of it.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from diorama.codec import ConvCodecConfig, PixelCodecConfig
+from diorama.codec import CodecLoss, ConvCodecConfig, PixelCodecConfig
 from diorama.core.config import to_text
 from diorama.core.errors import UserError
 from diorama.core.layout import Layout
@@ -45,14 +45,43 @@ class CodecStage:
 
     Args:
         codec: its sizes.
-        kl: weight of the Kullback-Leibler term.
         buckets, train: what it is trained on, and how.
+        loss: what it is trained for. With an adversary, `train.roles` may give "critic" its own learning rate.
+        perceptual: how the run's own perceptual network is trained first, where a term of the loss asks for one.
     """
 
     codec: ConvCodecConfig | PixelCodecConfig
     buckets: tuple[Bucket, ...] = ()
     train: Train | None = None
-    kl: float = 1e-4
+    loss: CodecLoss = field(default_factory=CodecLoss)
+    perceptual: Train | None = None
+
+    def __post_init__(self) -> None:
+        if self.perceptual is not None and self.loss.own is None:
+            raise UserError("codec.perceptual is set and no term of codec.loss asks for a network: add OwnPerceptual()")
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Which latents there are of every clip. Training draws one of them each time that the clip's turn comes.
+
+    Args:
+        flips: also mirrored, left for right. What captions say of left and right, and letters in the picture, are then
+            wrong every other time: it is for you to know whether your clips bear that.
+        crops: windows of frames that are scaled to cover the size: the one in the middle, and `crops - 1` elsewhere.
+            Where frames have the shape that is asked for, all are the same one.
+        seed: of where those lie, with the clip's id.
+        dtype: how they are stored. "float16" takes half the disk and rounds to 3 digits; training computes in float32.
+    """
+
+    flips: bool = False
+    crops: int = 1
+    seed: int = 0
+    dtype: Literal["float32", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.crops < 1 or self.seed < 0:
+            raise UserError("crops is at least 1, the middle one alone, and seed at least 0")
 
 
 @dataclass(frozen=True)
@@ -63,12 +92,14 @@ class DenoiserStage:
         denoiser: network, conditions, process, prediction.
         objective: density and weighting of noise times.
         buckets, train: what it is trained on, and how.
+        latents: which variants of every clip it is trained on.
     """
 
     denoiser: DenoiserConfig
     buckets: tuple[Bucket, ...]
     train: Train
     objective: Denoising = field(default_factory=Denoising)
+    latents: Variants = field(default_factory=Variants)
 
 
 @dataclass(frozen=True)

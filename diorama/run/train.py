@@ -1,25 +1,29 @@
 """Training a run: tokenizer, codec, latents, denoiser. Each step is skipped when done and goes on when half done."""
 
+import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from diorama.codec import Codec, ConvCodecConfig, Reconstruction, decode, encode
+from diorama.codec import Codec, ConvCodecConfig, PixelCodec, autoencoder_of, decode, encode
+from diorama.codec.loss import Learner, Views
 from diorama.core import release
-from diorama.core.files import write_aside
-from diorama.core.progress import progress
-from diorama.data import ArraySource, Catalogue, in_order, loader
+from diorama.core.files import write_text
+from diorama.data import ArraySource, Catalogue, loader
 from diorama.evaluate import quantise
 from diorama.media import contact_sheet
 from diorama.net import text
 from diorama.run.examples import clips, conditions, media_of, some, sources, whole
 from diorama.run.folder import Folder
 from diorama.run.generate import Generator
+from diorama.run.latents import Cache, draw, fingerprint, views
 from diorama.run.run import Bucket, Run
 from diorama.train import Preview, load_model, train
 
@@ -49,6 +53,8 @@ def _possible(run: Run, catalogue: Catalogue) -> None:
     key, codec = jax.random.key(0), run.codec.codec
     if isinstance(codec, ConvCodecConfig):
         jax.eval_shape(codec.init, key)
+        if run.codec.perceptual is None:
+            run.codec.loss.objective(codec)  # are its files there?
     jax.eval_shape(partial(run.denoiser.denoiser.init, channels=codec.channels), key)
 
 
@@ -88,7 +94,7 @@ def train_codec(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     look = media_of(show, some(len(show), 8, run.seed))
 
     def preview(model: object, examples: int, where: Path) -> None:
-        codec = Codec.blank(model, config)  # type: ignore[arg-type]
+        codec = Codec.blank(autoencoder_of(model), config)
         _, t, h, w, _ = look.shape
         again = decode(codec, encode(codec, look / np.float32(127.5) - 1))[:, :t, :h, :w]
         pairs = [np.concatenate(pair, axis=1) for pair in zip(look, quantise(again), strict=True)]
@@ -97,17 +103,32 @@ def train_codec(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     batches = loader(
         [(s, b.batch, b.weight) for b, s in found], seed=run.seed, host=jax.process_index(), hosts=jax.process_count()
     )
-    init = config.init
+    objective = stage.loss.objective(config, train_perceptual(run, catalogue, folder))
     train(
-        stage.train, init, Reconstruction(config, stage.kl), batches, folder.path / "codec",
+        stage.train, objective.init, objective, batches, folder.path / "codec",
         seed=run.seed, layout=run.layout, preview=_alone(preview), name="codec",
     )  # fmt: skip
 
     def keep() -> None:
-        codec = Codec.blank(load_model(folder.path / "codec", init), config)
+        codec = Codec.blank(autoencoder_of(load_model(folder.path / "codec", objective.init)), config)
         release.save(codec.measured(_some_latents(codec, catalogue, run)), path)
 
     _once(path, keep)
+
+
+def train_perceptual(run: Run, catalogue: Catalogue, folder: Folder) -> Path | None:
+    """`perceptual.safetensors`: the run's own network that its codec's loss asks for; None if it asks for none."""
+    stage, path = run.codec, folder.path / "perceptual.safetensors"
+    if stage.loss.own is None or stage.perceptual is None:
+        return None
+    if not path.exists():
+        found = [(s, b.batch, b.weight) for b, s in sources(catalogue, stage.buckets)]
+        batches = loader(found, seed=run.seed + 2, host=jax.process_index(), hosts=jax.process_count())
+        init = partial(Learner.init, config=stage.loss.own)
+        train(stage.perceptual, init, Views(), batches, folder.path / "perceptual",
+              seed=run.seed, layout=run.layout, name="perceptual network")  # fmt: skip
+        _once(path, lambda: release.save(load_model(folder.path / "perceptual", init).network, path))
+    return path
 
 
 def _some_latents(codec: Codec, catalogue: Catalogue, run: Run) -> Iterator[np.ndarray]:
@@ -120,31 +141,25 @@ def _some_latents(codec: Codec, catalogue: Catalogue, run: Run) -> Iterator[np.n
 
 
 def latents(run: Run, catalogue: Catalogue, folder: Folder, bucket: Bucket) -> ArraySource | None:
-    """The latents of a bucket's training clips, with their conditions: read from `latents/`, or encoded first.
+    """The latents of a bucket's training clips, with their conditions: read from the cache, or encoded first.
 
-    The codec belongs to the folder and so do they; None if the bucket has no clips.
+    They lie with the catalogue, for every run with this codec; with the run where they are pixels, or where the
+    catalogue may not be written to. A note in the run's `latents/` says where. None if the bucket has no clips.
     """
     source = clips(catalogue, bucket, "train")
     if source is None:
         return None
-    number = run.denoiser.buckets.index(bucket)
-    path = folder.path / "latents" / f"{number}.{bucket}.npy"
-
-    def make() -> None:
-        codec = folder.codec()
-        shape = (len(source), *codec.latent_shape(bucket.frames, bucket.height, bucket.width))
-        with write_aside(path) as aside, progress(len(source), f"latents {bucket}", "clips") as bar:
-            array = np.lib.format.open_memmap(aside, "w+", np.float32, shape)
-            done = 0
-            for batch in in_order(source, bucket.batch):
-                n = len(batch["media"])
-                array[done : done + n] = encode(codec, whole(batch["media"], bucket.batch))[:n]
-                done += n
-                bar.advance(n)
-            array.flush()
-
-    _once(path, make)
-    columns = {"media": np.load(path, mmap_mode="r"), "id": source.ids}
+    codec, variants = folder.codec(), run.denoiser.latents
+    cache = Cache(catalogue.path, fingerprint(folder), source, bucket, variants)
+    shared = os.access(catalogue.path, os.W_OK) or not len(cache.index().missing)
+    if isinstance(codec, PixelCodec) or not shared:
+        cache = Cache(folder.path, fingerprint(folder), source, bucket, variants)
+    cache.fill(codec, run.layout, f"latents {bucket}")
+    note = folder.path / "latents" / f"{run.denoiser.buckets.index(bucket)}.{bucket}.json"
+    _once(
+        note, lambda: write_text(note, json.dumps({"path": str(cache.path.resolve()), "examples": len(source)}) + "\n")
+    )
+    columns: dict[str, Any] = {"media": cache.rows(), "id": source.ids}
     return ArraySource(columns | conditions(run, folder, source.captions, source.labels), source.weights)
 
 
@@ -155,7 +170,10 @@ def train_denoiser(run: Run, catalogue: Catalogue, folder: Folder) -> None:
         return
     fitting = [bucket for bucket, _ in sources(catalogue, stage.buckets)]
     found = [(s, b.batch, b.weight) for b in fitting if (s := latents(run, catalogue, folder, b))]
-    batches = loader(found, seed=run.seed + 1, host=jax.process_index(), hosts=jax.process_count())
+    several = len(views(stage.latents)) > 1
+    batches = loader(
+        found, seed=run.seed + 1, host=jax.process_index(), hosts=jax.process_count(), augment=draw if several else None
+    )
     init = partial(stage.denoiser.init, channels=run.codec.codec.channels)
     train(
         stage.train, init, stage.objective, batches, folder.path / "denoiser",

@@ -28,7 +28,8 @@ STYLE = {
 }  # fmt: skip
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
+def panels(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` drawings in a row."""
     figure = Figure(figsize=(10.2, 3.1 if count > 1 else 3.4), layout="constrained")
     FigureCanvasSVG(figure)
     figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr,call-arg]
@@ -75,7 +76,7 @@ def _line(axis: Axes, log: Sequence[dict[str, Any]], key: str, label: str, **how
 def curves(codec: Sequence[dict[str, Any]], denoiser: Sequence[dict[str, Any]]) -> Markup:
     """Training curves out of the logs' lines; the codec's panel is left out where nothing was trained."""
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panels(3 if codec else 2)
+        figure, axes = panels(3 if codec else 2)
         if codec:
             axis = axes.pop(0)
             _line(axis, codec, "psnr", "PSNR")
@@ -99,7 +100,7 @@ def noise(look: dict[str, np.ndarray], held_back: bool) -> Markup:
     """Loss and error of the clean latents by noise time; training clips alone where none were held back."""
     tau, kinds = look["taus"], [("train", "training clips", SERIES[1]), ("held", "held-back clips", SERIES[0])]
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panels(2)
+        figure, axes = panels(2)
         left, right = axes
         for axis, key in ((left, "loss"), (right, "x0")):
             axis.plot(tau, look[f"{key}_blind"], color=INK, lw=1, ls=(0, (4, 3)), label="knows mean and variance only")
@@ -127,12 +128,12 @@ def spectra(look: dict[str, np.ndarray]) -> Markup:
     latents = [("spectrum_latents", "latents of data"), ("spectrum_drawn_latents", "sampled latents")]
     same = np.array_equal(look["spectrum_data"], look["spectrum_latents"])  # a codec of pixels
     media = [media[0], media[2]] if same else media
-    panels = [("Pictures", "power of pixels in [−1, 1]", media), ("Latents", "power of latents", latents)]
-    panels = [p for p in panels if len(look[p[2][0][0]]) > 1 and not (same and p[0] == "Latents")]
+    drawn = [("Pictures", "power of pixels in [−1, 1]", media), ("Latents", "power of latents", latents)]
+    drawn = [p for p in drawn if len(look[p[2][0][0]]) > 1 and not (same and p[0] == "Latents")]
     colours = {"spectrum_again": SERIES[2], "spectrum_drawn": SERIES[1], "spectrum_drawn_latents": SERIES[1]}
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panels(len(panels))
-        for axis, (title, unit, lines) in zip(axes, panels, strict=True):
+        figure, axes = panels(len(drawn))
+        for axis, (title, unit, lines) in zip(axes, drawn, strict=True):
             for key, label in lines:
                 power = look[key]
                 axis.plot(np.arange(1, len(power) + 1), power, color=colours.get(key, SERIES[0]), label=label,

@@ -5,10 +5,10 @@ from diorama.train.log import read_log
 from diorama.train.loop import Preview, Stopped, train
 from diorama.train.optimizer import AdamW, Muon
 from diorama.train.rate import Constant, Cosine, InverseSquareRoot
-from diorama.train.state import Loss, Objective, State, Train
+from diorama.train.state import Loss, Objective, Role, Scheduled, State, Train
 
 __all__ = [
-    "AdamW", "Constant", "Cosine", "InverseSquareRoot", "Loss", "Muon", "Objective", "Preview", "State", "Stopped",
-    "Train",
+    "AdamW", "Constant", "Cosine", "InverseSquareRoot", "Loss", "Muon", "Objective", "Preview", "Role",
+    "Scheduled", "State", "Stopped", "Train",
     "examples_done", "load_model", "read_log", "reconstruct", "train",
 ]  # fmt: skip

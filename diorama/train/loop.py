@@ -114,7 +114,7 @@ def train(
         log = stack.enter_context(closing(Log(folder, done))) if first else None
         if first:
             write_text(folder / "machine.json", json.dumps(machine()))
-        meter = _Meter(log, feed, name, metric_names(objective, like.model, batch), like.model, layout)
+        meter = _Meter(log, feed, name, metric_names(objective, like.model, batch, config.roles), like.model, layout)
         tally = meter.restored(restored.tally) if restored else meter.blank
         step = make_step(config, objective, shardings, seed, layout)
         steps, before = int(state.step), tally

@@ -1,7 +1,7 @@
 """What a training run is at one moment, and the running means that it has not yet logged."""
 
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,35 @@ class Objective(Protocol):
     def __call__(self, model: Any, batch: dict[str, Array], key: Key[Array, ""]) -> Loss: ...
 
 
+@runtime_checkable
+class Scheduled(Objective, Protocol):
+    """An objective that changes on the way, such as one with a term that begins late: each step asks `after` for it."""
+
+    def after(self, examples: UInt32[Array, ""]) -> Objective:
+        """What is minimised in the step that follows on so many `examples` (traced: it is compiled once)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Role:
+    """Parameters that learn at a pace of their own, such as a critic's.
+
+    Each role's loss must stop its gradient at the other roles' parameters; the objective's value is their sum.
+
+    Args:
+        path: of the parameters in the model: "critic" means `critic.weight`, `critic.levels.0.bias`, ...
+        learning_rate, warmup, decay, optimizer: as of `Train`.
+        clip_norm: largest norm of the gradient of these parameters; None for no limit.
+    """
+
+    path: str
+    learning_rate: float = 1e-3
+    warmup: int = 0
+    decay: Decay = field(default_factory=Constant)
+    optimizer: Optimizer = field(default_factory=AdamW)
+    clip_norm: float | None = 1.0
+
+
 @dataclass(frozen=True)
 class Train:
     """How to train. All lengths and intervals are in training examples; intervals of 0 mean never.
@@ -48,13 +77,14 @@ class Train:
         examples: when to end. A finished run with more examples asked for goes on.
         learning_rate, warmup, decay: `learning_rate` times a linear rise over `warmup` examples times `decay`.
         optimizer: the direction of each step.
-        clip_norm: largest norm of the whole gradient; None for no limit.
+        clip_norm: largest norm of the whole gradient (without roles'); None for no limit.
         ema_std: relative widths of the averages that are kept (`train.ema`).
         accumulate: parts that each batch is computed in, one after the other, to save memory; the result is the same.
         checkpoint_every, keep: how often to save, and how many of the last checkpoints to keep.
         snapshot_every: how often to keep the averages for good, for `reconstruct`.
         log_every, preview_every: how often to log means and to call the preview.
         policy: number format of the computation; the model is cast on its way into the objective.
+        roles: parameters with a learning rate, optimiser and limit of their own; all others go by those above.
     """
 
     examples: int
@@ -71,6 +101,7 @@ class Train:
     log_every: int = 10_000
     preview_every: int = 0
     policy: Policy = field(default_factory=Policy)
+    roles: tuple[Role, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.examples < 2**32:
@@ -83,17 +114,19 @@ class Train:
             except ValueError as error:
                 raise UserError(f"train.ema_std holds {std}: {error}") from None
 
-    def rate(self, examples: Array) -> Array:
-        """The learning rate after `examples` examples (float32)."""
-        rise = jnp.minimum(1, examples / self.warmup) if self.warmup else 1.0
-        return self.learning_rate * rise * self.decay(examples, self.examples)
+    def rate(self, examples: Array, role: Role | None = None) -> Array:
+        """The learning rate after `examples` examples (float32), of a role or of what has none."""
+        how = role or self
+        rise = jnp.minimum(1, examples / how.warmup) if how.warmup else 1.0
+        return how.learning_rate * rise * how.decay(examples, self.examples)
 
 
 class State(Module, Generic[M]):
     """A run at one moment; all of it is checkpointed.
 
     step: optimiser steps taken. examples: training examples seen. model: the parameters, float32.
-    optimizer: optax's state. ema: one averaged model for each of `Train.ema_std`.
+    optimizer: optax's state; with roles, one for what has none and one for each. ema: one averaged model for each of
+        `Train.ema_std`.
     """
 
     step: UInt32[Array, ""]
@@ -108,7 +141,10 @@ class State(Module, Generic[M]):
         zero = jnp.zeros((), jnp.uint32)
         trained, _ = split(model)
         averages = tuple(jax.tree.map(jnp.copy, model) for _ in config.ema_std)
-        return State(zero, zero, model, config.optimizer.transform().init(trained), averages)
+        optimizers = [config.optimizer, *(role.optimizer for role in config.roles)]
+        parts = zip(optimizers, by_role(trained, config.roles), strict=True)
+        states = tuple(optimizer.transform().init(part) for optimizer, part in parts)
+        return State(zero, zero, model, states if config.roles else states[0], averages)
 
 
 class Tally(Module):
@@ -156,3 +192,25 @@ def split(model: M) -> tuple[M, M]:
 def join(trained: M, rest: M) -> M:
     """The inverse of `split`."""
     return jax.tree.map(lambda a, b: b if a is None else a, trained, rest, is_leaf=lambda x: x is None)
+
+
+def by_role(trained: M, roles: tuple[Role, ...]) -> list[M]:
+    """The parameters of no role, then those of each; every tree has None where another has an array.
+
+    Raises `UserError` for a role without parameters, or two that share one.
+    """
+    owners = []
+    for path in paths(trained):
+        mine = [i for i, role in enumerate(roles, 1) if f"{path}.".startswith(f"{role.path}.")]
+        if len(mine) > 1:
+            raise UserError(f"train.roles: '{path}' is of several roles: let each parameter be of one")
+        owners.append(mine[0] if mine else 0)
+    for i, role in enumerate(roles, 1):
+        if i not in owners:
+            top = sorted({path.partition(".")[0] for path in paths(trained)})
+            raise UserError(f"train.roles: the model has no '{role.path}': its parts are {', '.join(top)}")
+    leaves, structure = jax.tree.flatten(trained)
+    return [
+        jax.tree.unflatten(structure, [x if owner == i else None for x, owner in zip(leaves, owners, strict=True)])
+        for i in range(len(roles) + 1)
+    ]

@@ -1,6 +1,7 @@
 """One optimiser step: loss, gradient, clipping, direction, averages; compiled once for each shape of batch."""
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from diorama.core.errors import UserError
 from diorama.core.layout import Layout
 from diorama.core.random import stream
 from diorama.train import ema
-from diorama.train.state import Objective, State, Tally, Train, join, split
+from diorama.train.state import Objective, Role, Scheduled, State, Tally, Train, by_role, join, split
 
 Batch = dict[str, Array]
 Step = Callable[[State, Tally, Batch], tuple[State, Tally]]
@@ -31,31 +32,28 @@ def make_step(config: Train, objective: Objective, shardings: State, seed: int, 
         n = batch["id"].shape[0]
         trained, rest = split(state.model)
         key = stream(seed, "objective", state.step)
+        now = rebuild(held)
+        if isinstance(now, Scheduled):
+            now = now.after(state.examples)
 
         def loss(trained: Any, part: Batch) -> tuple[Array, dict[str, Array]]:
-            out = rebuild(held)(config.policy.enter(join(trained, rest)), part, key)
+            out = now(config.policy.enter(join(trained, rest)), part, key)
             return out.value.astype(jnp.float32), out.metrics
 
         value, metrics, gradient = _gradient(loss, trained, batch, config.accumulate)
-        squares = [jnp.sum(jnp.square(g)) for g in jax.tree.leaves(gradient)]
-        norm = jnp.sqrt(sum(squares))
-        if config.clip_norm is not None:
-            scale = jnp.minimum(1, config.clip_norm / (norm + 1e-12))
-            gradient = jax.tree.map(lambda g: g * scale, gradient)
-
+        squares = jax.tree.map(lambda g: jnp.sum(jnp.square(g)), gradient)
         examples = state.examples + n
-        rate = config.rate(state.examples.astype(jnp.float32) + n / 2)  # at the middle of this batch
-        updates, optimizer = config.optimizer.transform().update(gradient, state.optimizer, trained)
-        trained = optax.apply_updates(trained, jax.tree.map(lambda u: -rate * u, updates))
-        model = join(trained, rest)
+        middle = state.examples.astype(jnp.float32) + n / 2  # of this batch
+        moved, optimizer, taken = _move(config, state.optimizer, trained, gradient, squares, middle)
+        model = join(moved, rest)
         share = n / examples.astype(jnp.float32)
         averages = tuple(
             ema.update(average, model, ema.gamma_of(std), share)
             for average, std in zip(state.ema, config.ema_std, strict=True)
         )
 
-        fault = ~jnp.stack([_finite(batch), jnp.isfinite(value).all(), *map(jnp.isfinite, squares)])
-        means = {"loss": value, **metrics, "gradient_norm": norm[None], "learning_rate": rate[None]}
+        fault = ~jnp.stack([_finite(batch), jnp.isfinite(value).all(), *map(jnp.isfinite, jax.tree.leaves(squares))])
+        means = {"loss": value, **metrics, **taken}
         if means.keys() != tally.sums.keys():
             raise UserError(
                 f"the objective's metrics differ between batch shapes: {sorted(means.keys() ^ tally.sums.keys())}"
@@ -67,10 +65,42 @@ def make_step(config: Train, objective: Objective, shardings: State, seed: int, 
     return lambda state, tally, batch: compiled(state, tally, batch, held)
 
 
-def metric_names(objective: Objective, model: Any, batch: Batch) -> list[str]:
+def metric_names(objective: Objective, model: Any, batch: Batch, roles: tuple[Role, ...] = ()) -> list[str]:
     """The names of everything that a step logs, without computing it."""
     out = jax.eval_shape(lambda m, b: objective(m, b, stream(0, "objective")), model, batch)
-    return ["loss", *out.metrics, "gradient_norm", "learning_rate"]
+    return ["loss", *out.metrics, *(name for role in (None, *roles) for name in _step_names(role))]
+
+
+def _move(
+    config: Train, optimizer: Any, trained: Any, gradient: Any, squares: Any, examples: Array
+) -> tuple[Any, Any, dict[str, Array]]:
+    """The parameters and the optimiser's state after one step, role by role, and the norms and rates to log.
+
+    `squares` holds the sum of squares of each array of the gradient; `examples` says where the learning rates are read.
+    """
+    roles = config.roles
+    states = optimizer if roles else (optimizer,)
+    parts = zip((None, *roles), states, *(by_role(tree, roles) for tree in (trained, gradient, squares)), strict=True)
+    moved, after = [], []
+    taken: dict[str, Array] = {}
+    for role, memory, part, slope, square in parts:
+        how = role or config
+        norm = jnp.sqrt(sum(jax.tree.leaves(square)))
+        if how.clip_norm is not None:
+            scale = jnp.minimum(1, how.clip_norm / (norm + 1e-12))
+            slope = jax.tree.map(lambda g, s=scale: g * s, slope)
+        rate = config.rate(examples, role)
+        updates, memory = how.optimizer.transform().update(slope, memory, part)
+        moved.append(optax.apply_updates(part, jax.tree.map(lambda u, r=rate: -r * u, updates)))
+        after.append(memory)
+        taken |= dict(zip(_step_names(role), (norm[None], rate[None]), strict=True))
+    return reduce(join, moved), tuple(after) if roles else after[0], taken
+
+
+def _step_names(role: Role | None) -> tuple[str, str]:
+    """What is logged of the step of a role's parameters, or of those that have none."""
+    prefix = f"{role.path}." if role else ""
+    return f"{prefix}gradient_norm", f"{prefix}learning_rate"
 
 
 def _gradient(loss: Callable, trained: Any, batch: Batch, parts: int) -> tuple[Array, dict[str, Array], Any]:

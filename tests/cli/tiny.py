@@ -1,6 +1,6 @@
 """tiny: a recipe of which tests expect nothing but that it runs."""
 
-from diorama.codec import ConvCodecConfig
+from diorama.codec import ConvCodecConfig, Patch
 from diorama.diffusion import DenoiserConfig
 from diorama.net import LabelConfig, TextConfig, UNetConfig
 from diorama.run import Bucket, CodecStage, DenoiserStage, Evaluation, Run, Sampling
@@ -14,7 +14,7 @@ def recipe() -> Run:
     return Run(
         name="tiny",
         codec=CodecStage(
-            codec=ConvCodecConfig(spatial=8, temporal=4, channels=2, patch=8, widths=(8,)),
+            codec=ConvCodecConfig(spatial=8, temporal=4, channels=2, front=Patch(8), widths=(8,)),
             buckets=(clip,),
             train=Train(examples=16, checkpoint_every=8, log_every=4),
         ),

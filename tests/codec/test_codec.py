@@ -7,8 +7,11 @@ import optax
 import pytest
 
 from diorama.codec import (
+    KL,
     Codec,
     ConvCodecConfig,
+    Haar,
+    Patch,
     PixelCodec,
     PixelCodecConfig,
     Reconstruction,
@@ -22,7 +25,7 @@ from diorama.core import UserError
 from diorama.core.module import Policy, paths
 from tests.net.tiny import made
 
-CONFIG = ConvCodecConfig(spatial=4, temporal=2, channels=3, widths=(8, 8))
+CONFIG = ConvCodecConfig(spatial=4, temporal=2, channels=3, widths=(8, 8), bottleneck=KL(1e-3))
 MEDIA = np.random.default_rng(0).uniform(-1, 1, (2, 5, 8, 8, 3)).astype(np.float32)
 
 
@@ -66,11 +69,12 @@ def test_examples_do_not_see_each_other(codec, latents):
 
 
 @pytest.mark.parametrize(
-    ("spatial", "temporal", "patch"), [(2, 1, 2), (4, 4, 2), (8, 2, 4), (8, 1, 2), (2, 4, 1)]
-)  # fmt: skip
-def test_shapes(spatial, temporal, patch):
-    levels = int(np.log2(spatial // patch)) + 1
-    config = ConvCodecConfig(spatial, temporal, 2, patch, widths=(4,) * levels)
+    ("spatial", "temporal", "front"),
+    [(2, 1, Patch(2)), (4, 4, Haar(2)), (8, 2, Patch(4)), (8, 1, Patch(2)), (2, 4, Patch(1)), (32, 8, Haar(4))],
+)
+def test_shapes(spatial, temporal, front):
+    levels = int(np.log2(spatial // front.size)) + 1
+    config = ConvCodecConfig(spatial, temporal, 2, front, widths=(4,) * levels)
     codec = jax.eval_shape(lambda: Codec.blank(config.init(jax.random.key(0)), config))
     for t, h, w in ((1, 8, 16), (9, 16, 8), (6, 7, 9)):
         z = jax.eval_shape(Codec.encode, codec, jax.ShapeDtypeStruct((2, t, h, w, 3), jnp.float32))
@@ -126,8 +130,10 @@ def test_pixels_are_their_own_latents():
     [
         ({"spatial": 3}, "powers of two"),
         ({"temporal": 0}, "powers of two"),
-        ({"spatial": 8}, "spatial=8 with patch=2 takes 3 widths"),
-        ({"spatial": 2, "patch": 4}, "takes 1 widths"),
+        ({"spatial": 8}, "spatial=8 with a front of 2 takes 3 widths"),
+        ({"spatial": 2, "front": Patch(4)}, "takes 1 widths"),
+        ({"shortcuts": True, "widths": (24, 64)}, "four times each one divides"),
+        ({"middle": 1, "widths": (32, 48)}, "multiple of 32"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(settings, says):
@@ -138,7 +144,7 @@ def test_sizes_that_do_not_fit_are_refused(settings, says):
 @pytest.fixture(scope="module")
 def learned():
     """Forty steps on two clips, and the loss on the way."""
-    objective = Reconstruction(CONFIG, kl=1e-3)
+    objective = Reconstruction(CONFIG)
     optimiser = optax.adam(1e-2)
     x = np.linspace(-1, 1, 8, dtype=np.float32)
     media = np.broadcast_to(np.stack([x[:, None] * x, x[:, None] + 0 * x])[:, None, :, :, None], (2, 3, 8, 8, 3))

@@ -28,7 +28,7 @@ def demo(out: Path) -> subprocess.Popen[bytes]:
 
 def results(out: Path) -> dict[str, object]:
     """Scores, parameters and drawn samples of a finished demo."""
-    files = [*out.glob("*.safetensors"), *out.glob("latents/*.npy"), out / "tokenizer.json"]
+    files = [*out.glob("*.safetensors"), *out.glob("catalogue/latents/*/*/*/latents.npy"), out / "tokenizer.json"]
     hashes = {str(f.relative_to(out)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
     return {**hashes, "scores": json.loads((out / "evaluation" / "scores.json").read_text())}
 

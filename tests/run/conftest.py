@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diorama.codec import Codec, ConvCodecConfig
+from diorama.codec import Codec, ConvCodecConfig, Patch
 from diorama.core import release
 from diorama.data import Catalogue, curate
 from diorama.data.digits import write_digits
@@ -19,7 +19,7 @@ VIDEO, STILL = Bucket(frames=9, batch=4), Bucket(frames=1, batch=4)
 RUN = Run(
     name="tiny",
     codec=CodecStage(
-        ConvCodecConfig(spatial=4, temporal=4, channels=4, patch=4, widths=(8,)),
+        ConvCodecConfig(spatial=4, temporal=4, channels=4, front=Patch(4), widths=(8,)),
         buckets=(VIDEO,),
         train=Train(examples=8),
     ),

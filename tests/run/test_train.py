@@ -1,5 +1,6 @@
 """The steps of training a run, without the training."""
 
+import json
 from dataclasses import replace
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 from diorama.codec import PixelCodecConfig, encode
 from diorama.core import UserError, override
 from diorama.run import Bucket, CodecStage, Folder
+from diorama.run.latents import fingerprint
 from diorama.run.train import (
     clips,
     conditions,
@@ -42,9 +44,10 @@ def test_the_tokenizer_is_learned_once(folder, catalogue):
 def test_latents_are_the_codecs_of_every_training_clip_and_kept(folder, catalogue):
     made = latents(RUN, catalogue, folder, VIDEO)
     source = clips(catalogue, VIDEO, "train")
-    assert len(made) == len(source) == 21  # 5 batches of 4, and one clip
-    path = folder.path / "latents" / "0.9x32x32.npy"
-    before = path.stat().st_mtime_ns
+    assert len(made) == len(source) == 21
+    np.testing.assert_array_equal(made.weights, source.weights)
+    [where] = (catalogue.path / "latents").glob(f"{fingerprint(folder)}/9x32x32.stride1.float32")
+    before = {path: path.stat().st_mtime_ns for path in where.glob("*/*")}
     for i in (0, 3, 20):
         alone = encode(folder.codec(), source[i]["media"][None] / np.float32(127.5) - 1)
         np.testing.assert_allclose(made[i]["media"], alone[0], atol=1e-5)
@@ -54,10 +57,12 @@ def test_latents_are_the_codecs_of_every_training_clip_and_kept(folder, catalogu
         assert f" {source[i]['caption']}".startswith(words)
     assert set(made[0]) == {"media", "id", "text", "label"}
     again = latents(RUN, catalogue, folder, VIDEO)
-    assert path.stat().st_mtime_ns == before
+    assert {path: path.stat().st_mtime_ns for path in where.glob("*/*")} == before
     np.testing.assert_array_equal(again[20]["media"], made[20]["media"])
     assert latents(RUN, catalogue, folder, STILL)[0]["media"].shape == (1, 8, 8, 4)
-    assert sorted(p.name for p in path.parent.iterdir()) == ["0.9x32x32.npy", "1.1x32x32.npy"]
+    notes = folder.path / "latents"
+    assert sorted(p.name for p in notes.iterdir()) == ["0.9x32x32.json", "1.1x32x32.json"]
+    assert json.loads((notes / "0.9x32x32.json").read_text()) == {"path": str(where), "examples": 21}
 
 
 def test_conditions_are_named_as_the_model_names_them(folder):

@@ -1,0 +1,199 @@
+"""Looking at a run's codec: what it keeps, what that costs beside other codecs, and how easily latents are modelled.
+
+Everything that needs the codec is done here, and kept in `evaluation/codec.npz`; the page of `diorama codec report`
+only draws. Clips are held-back ones where there are any, drawn by the run's seed.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from diorama.codec import Codec, compression, decode, encode
+from diorama.core.errors import UserError
+from diorama.core.files import hash_bytes, write_aside
+from diorama.evaluate import Features, flicker, frechet_distance, pixels, psnr, quantise, ssim
+from diorama.evaluate.latents import equivariance, importance, interpolated_distance
+from diorama.evaluate.modelability import modelability
+from diorama.evaluate.rate import (
+    FACTORS,
+    NAMES,
+    QUALITIES,
+    Curve,
+    Point,
+    codec_curve,
+    latent_bits,
+    other_curves,
+    resized,
+)
+from diorama.media.recode import recode_stills, recode_videos
+from diorama.process.spectrum import rapsd
+from diorama.run.examples import clips, media_of, some, whole
+from diorama.run.folder import Folder
+from diorama.run.look import colours
+from diorama.run.run import Bucket
+
+FORMAT = 1
+CLIPS = {1: 96, 2: 24}  # stills and videos that are measured
+LEAST = 8  # held-back clips; where there are fewer, training clips are looked at
+TRAIN = 512  # training clips whose latents are modelled
+SHOWN = 8
+STEP = 0.25  # to which latents are rounded where the codec is shown at equal bits
+FEATURES = pixels(8)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was seen of one kind of clips. `about` is JSON; `arrays` are clips uint8 (n, t, h, w, 3) and curves."""
+
+    about: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+    @property
+    def curves(self) -> list[Curve]:
+        """Rate and distortion, ours first."""
+        return [Curve(c["name"], tuple(Point(**p) for p in c["points"])) for c in self.about["curves"]]
+
+
+def diagnose(folder: Folder) -> list[Diagnosis]:
+    """One for the first kind of stills and one for the first kind of videos that the run has; computed once, and again
+    when the codec or the data change.
+
+    Raises `UserError` where the run has no codec of its own, or is not trained, or its catalogue is gone.
+    """
+    codec = folder.codec()
+    if not isinstance(codec, Codec):
+        raise UserError(f"{folder.path} works on pixels: it has no codec to report on")
+    path = folder.path / "evaluation" / "codec.npz"
+    key = hash_bytes((folder.path / "codec.safetensors").read_bytes() + folder.manifest.read_bytes() + bytes([FORMAT]))
+    if path.exists():
+        with np.load(path) as file:
+            kept = json.loads(str(file["about"]))
+            if kept["key"] == key:
+                return [Diagnosis(about, {name.split("/", 1)[1]: file[name] for name in file.files if
+                        name.startswith(f"{about['bucket']}/")}) for about in kept["seen"]]  # fmt: skip
+    seen = [_seen(folder, codec, bucket) for bucket in _buckets(folder)]
+    if not seen:
+        raise UserError(f"{folder.catalogue().path} has no clips of the run's sizes: nothing to report on")
+    arrays = {f"{one.about['bucket']}/{name}": array for one in seen for name, array in one.arrays.items()}
+    path.parent.mkdir(exist_ok=True)
+    with write_aside(path) as aside:
+        about = json.dumps({"key": key, "seen": [one.about for one in seen]})
+        np.savez_compressed(aside, about=np.array(about), **arrays)  # type: ignore[arg-type]
+    return seen
+
+
+def _buckets(folder: Folder) -> list[Bucket]:
+    """The first of stills and the first of videos that have training clips."""
+    catalogue, found = folder.catalogue(), {}
+    for bucket in folder.run().denoiser.buckets:
+        if (bucket.frames > 1) not in found and clips(catalogue, bucket, "train"):
+            found[bucket.frames > 1] = bucket
+    return [found[kind] for kind in sorted(found)]
+
+
+def _seen(folder: Folder, codec: Codec, bucket: Bucket) -> Diagnosis:
+    run, catalogue = folder.run(), folder.catalogue()
+    train, held = clips(catalogue, bucket, "train"), clips(catalogue, bucket, "test")
+    assert train is not None
+    held = held if held and len(held) >= LEAST else None
+    shown = held or train
+    media = _whole_cells(codec, media_of(shown, some(len(shown), CLIPS[min(bucket.frames, 2)], run.seed)))
+    there, back = _coder(codec, bucket)
+    latents = there(media)
+    again = back(latents)
+    numbers = int(np.prod(latents.shape[1:]))
+    learned = there(_whole_cells(codec, media_of(train, some(len(train), TRAIN, run.seed))))
+    small = modelability(learned, latents, seed=run.seed) if held else None
+    curves = [codec_curve(media, latents, back), *other_curves(media)]
+    equal, pictures = _at_equal_bits(media, latents, back, numbers)
+    ifid, rfid = interpolated_distance(media, latents, back, FEATURES)
+    about = {
+        "bucket": str(bucket), "n": len(media), "seed": run.seed, "held_back": held is not None,
+        "latents": list(latents.shape[1:]), "compression": compression(codec, *media.shape[1:4]),
+        "scores": {
+            "PSNR (dB)": float(psnr(media, again).mean()), "SSIM": float(ssim(media, again).mean()),
+            **({"flicker (grey levels)": float(flicker(media, again).mean())} if bucket.frames > 1 else {}),
+            f"rFID ({FEATURES.name})": rfid, f"iFID ({FEATURES.name})": ifid,
+            "real against real": _floor(media, FEATURES),
+            **({"modelability (loss / blind loss)": small.ratio} if small else {}),
+        },
+        "modelability": asdict(small) if small else None,
+        "resized": {"PSNR (dB)": float(psnr(media, resized(media, numbers)).mean()),
+                    "SSIM": float(ssim(media, resized(media, numbers)).mean())},
+        "equivariance": equivariance(media, there, back),
+        "importance": importance(media, latents, back).tolist(),
+        "deviation": latents.std((0, 1, 2, 3)).tolist(),
+        "curves": [asdict(curve) for curve in curves],
+        "equal": equal,
+    }  # fmt: skip
+    arrays = {name: clip[:SHOWN] for name, clip in pictures.items()}
+    arrays |= {"media": media[:SHOWN], "again": again[:SHOWN], "colours": colours(latents)[:SHOWN]}
+    spectra = {"media": media / np.float32(127.5) - 1, "again": again / np.float32(127.5) - 1, "latents": latents}
+    powers = {f"spectrum_{name}": np.asarray(rapsd(x).mean((0, 1, 3))) for name, x in spectra.items()}
+    return Diagnosis(json.loads(json.dumps(about)), arrays | powers)  # as it is when read back
+
+
+def _whole_cells(codec: Codec, media: np.ndarray) -> np.ndarray:
+    """Clips without what would be filled up by repetition: no codec is to be judged by that."""
+    _, t, h, w, _ = media.shape
+    temporal, spatial = codec.config.temporal, codec.config.spatial
+    return media[:, : 1 + (t - 1) // temporal * temporal, : h // spatial * spatial, : w // spatial * spatial]
+
+
+def _coder(codec: Codec, bucket: Bucket) -> tuple[Callable, Callable]:
+    """Clips to latents and back, for any number and size of them, in batches of one size."""
+
+    def there(media: np.ndarray) -> np.ndarray:
+        return _batched(lambda x: encode(codec, x / np.float32(127.5) - 1), media, bucket.batch)
+
+    def back(latents: np.ndarray) -> np.ndarray:
+        return quantise(_batched(partial(decode, codec), np.asarray(latents, np.float32), bucket.batch))
+
+    return there, back
+
+
+def _batched(function: Callable, x: np.ndarray, size: int) -> np.ndarray:
+    parts = [x[i : i + size] for i in range(0, len(x), size)]
+    return np.concatenate([np.asarray(function(whole(part, size)))[: len(part)] for part in parts])
+
+
+def _floor(media: np.ndarray, features: Features) -> float:
+    """The distance between the two halves of the clips, times 1/2: its bias falls as 1/n."""
+    return frechet_distance(features.moments(media[::2]), features.moments(media[1::2])) / 2
+
+
+def _at_equal_bits(
+    media: np.ndarray, latents: np.ndarray, back: Callable, numbers: int
+) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Ours with latents rounded to `STEP`, other codecs at the quality whose size is nearest, and plain resizing."""
+    levels = np.rint(latents / STEP).astype(np.int64)
+    bits = latent_bits(levels)
+    found = {"ours": (back((levels * STEP).astype(np.float32)), bits)}
+    if media.shape[1] == 1:
+        for form in QUALITIES:
+            again, size = _nearest(partial(recode_stills, media[:, 0], form), bits, range(1, 100))
+            found[NAMES[form]] = again[:, None], size
+    else:
+        for coder in FACTORS:
+            found[NAMES[coder]] = _nearest(partial(recode_videos, media, coder), bits, range(51, 0, -1))
+    found["resized"] = resized(media, numbers), np.nan
+    area = int(np.prod(media.shape[:-1]))
+    table = [{"name": name, "bits": None if np.isnan(size) else size / area,
+              "psnr": float(psnr(media, again).mean()), "ssim": float(ssim(media, again).mean())}
+             for name, (again, size) in found.items()]  # fmt: skip
+    return table, {f"equal_{name}": again for name, (again, _) in found.items()}
+
+
+def _nearest(code: Callable, bits: float, qualities: range) -> tuple[np.ndarray, int]:
+    """What `code` makes at the quality whose size is nearest to `bits`; sizes grow along `qualities`."""
+    low, high = 0, len(qualities) - 1
+    tried = {k: code(qualities[k]) for k in (low, high)}
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried[middle] = code(qualities[middle])
+        low, high = (middle, high) if tried[middle][1] < bits else (low, middle)
+    return min((tried[k] for k in (low, high)), key=lambda found: abs(found[1] - bits))

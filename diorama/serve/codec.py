@@ -1,0 +1,100 @@
+"""The report on a run's codec: one HTML file that needs nothing beside it."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from diorama.core.files import write_text
+from diorama.run import Folder
+from diorama.run.diagnose import STEP, Diagnosis, diagnose
+from diorama.serve.embed import TILE, shown, strip
+from diorama.serve.plots import SERIES, STYLE, panels, svg
+from diorama.serve.template import template
+
+DEAD = 0.01  # decibels: a channel worth less holds nothing that can be seen
+
+
+def write_codec_report(folder: Folder) -> Path:
+    """Write `codec.html` in the folder of a run whose codec is trained, and return its path.
+
+    Raises `UserError` as `diagnose`.
+    """
+    run, seen = folder.run(), diagnose(folder)
+    page = template("codec.html.j2", {"figure": "{:.4g}".format}).render(
+        run=run, path=folder.path, tile=TILE, step=STEP,
+        kinds=[_kind(one, run.sampling.rate) for one in seen],
+    )  # fmt: skip
+    path = folder.path / "codec.html"
+    write_text(path, page)
+    return path
+
+
+def _kind(seen: Diagnosis, rate: float) -> dict[str, Any]:
+    """One section of the page."""
+    about, a = seen.about, seen.arrays
+    frames, height, width = map(int, about["bucket"].split("x"))
+    names = [row["name"] for row in about["equal"]]
+    error = np.minimum(4 * np.abs(a["media"].astype(np.int16) - a["again"]), 255).astype(np.uint8)
+    return {
+        "title": f"Videos of {frames} frames, {height} × {width}" if frames > 1 else f"Stills, {height} × {width}",
+        "about": about,
+        "dead": sum(worth < DEAD for worth in about["importance"]),
+        "figures": [rates(seen), spectra(seen), channels(seen)],
+        "coded": [
+            (shown(clip, rate, "original"), shown(again, rate, "reconstruction"), shown(off, rate, "error, four times"),
+             strip(latents, "latents", TILE // min(len(latents), 3), frames=3))
+            for clip, again, off, latents in zip(a["media"], a["again"], error, a["colours"], strict=True)
+        ],
+        "names": ["original", *names],
+        "equal": [
+            [shown(clip, rate, name) for name, clip in zip(["original", *names], row, strict=True)]
+            for row in zip(a["media"], *(a[f"equal_{name}"] for name in names), strict=True)
+        ],
+    }  # fmt: skip
+
+
+def rates(seen: Diagnosis) -> Markup:
+    """PSNR and SSIM against bits a pixel, ours and the codecs of the world."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = panels(2)
+        for axis, key, label in zip(axes, ("psnr", "ssim"), ("PSNR, dB", "SSIM"), strict=True):
+            for curve, colour in zip(seen.curves, SERIES, strict=False):
+                axis.plot([p.bits for p in curve.points], [getattr(p, key) for p in curve.points], marker="o",
+                          color=colour, label=curve.name, lw=2.4 if curve.name == "ours" else 1.4)  # fmt: skip
+            axis.set(xscale="log", xlabel="bits a pixel", ylabel=label)
+            axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+            axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.legend(fontsize=8)
+        axes[0].set(title="Quality at equal bits")
+        return svg(figure, "Rate and distortion")
+
+
+def spectra(seen: Diagnosis) -> Markup:
+    """Radially averaged power of pictures and reconstructions, and of latents."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = panels(2)
+        for key, label, colour in (("media", "data", SERIES[0]), ("again", "reconstructions", SERIES[1])):
+            power = seen.arrays[f"spectrum_{key}"]
+            axes[0].plot(np.arange(1, len(power) + 1), power, label=label, color=colour)
+        power = seen.arrays["spectrum_latents"]
+        axes[1].plot(np.arange(1, len(power) + 1), power, marker="o", color=SERIES[0], label="latents")
+        for axis, title in zip(axes, ("Spectrum of pictures", "Spectrum of latents"), strict=True):
+            axis.set(title=title, xscale="log", yscale="log", xlabel="cycles over the shorter side", ylabel="power")
+            axis.legend(fontsize=8)
+        return svg(figure, "Radially averaged power spectra")
+
+
+def channels(seen: Diagnosis) -> Markup:
+    """What each channel of the latents is worth."""
+    worth = np.sort(seen.about["importance"])[::-1]
+    with matplotlib.rc_context(STYLE):
+        figure, [axis] = panels(1)
+        axis.bar(np.arange(len(worth)), np.maximum(worth, 0), color=SERIES[0])
+        axis.set(title="What each channel is worth", xlabel="channels, by worth",
+                 ylabel="PSNR lost without it, dB")  # fmt: skip
+        return svg(figure, "What each channel is worth")
