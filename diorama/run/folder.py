@@ -3,6 +3,7 @@
 config.txt                     the resolved run
 catalogue.txt                  path, content hash and version of the catalogue that was seen
 tokenizer.json                 learned from the captions
+perceptual/                    the run's own perceptual network, where the codec's loss asks for one
 codec/  denoiser/              training: checkpoints, log.jsonl, TensorBoard, previews
 codec.safetensors              the codec with its latents' statistics
 denoiser.safetensors           the denoiser's average: with config.txt and tokenizer.json, this is the release
