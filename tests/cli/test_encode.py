@@ -115,7 +115,12 @@ def test_wrong_command_lines(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_told_to_stop(number: int, code: int, here: Path) -> None:
     asked = [sys.executable, "-c", MAIN, "encode", "c", "--codec", "r"]
-    with subprocess.Popen(asked, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+    def heeding() -> None:  # a shell has its background jobs ignore Ctrl-C, and theirs too
+        signal.signal(number, signal.SIG_DFL)
+
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(asked, preexec_fn=heeding, **pipes) as process:
         while not any(here.glob("c/latents/*/*/.lock")) and process.poll() is None:
             time.sleep(0.01)
         os.kill(process.pid, number)

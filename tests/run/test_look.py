@@ -159,7 +159,7 @@ def test_parts_make_the_whole(rng):
 def test_colours_are_principal_components(rng):
     strong, weak = rng.normal(size=(2, 4, 1, 5, 5))
     latents = np.stack([0.1 * weak, 3 * strong], -1) + 7
-    colours = look._colours(latents)
+    colours = look.colours(latents)
     assert colours.shape == (4, 1, 5, 5, 3)
     assert abs(np.corrcoef(colours[..., 0].ravel(), strong.ravel())[0, 1]) > 0.9  # red is the strongest
     assert (colours[..., 2] == 128).all()  # two channels leave blue grey
