@@ -7,11 +7,11 @@ import typer
 
 from diorama.cli.console import say
 
-codec = typer.Typer(help="What a codec keeps, and what that costs.", no_args_is_help=True, rich_markup_mode="rich")
+codec = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
 
 @codec.callback()
-def _about() -> None:
+def _about() -> None:  # with it, a single command still has its name
     """What a codec keeps, and what that costs."""
 
 

@@ -1,15 +1,25 @@
 """Learned latents that keep the grid."""
 
 from diorama.codec.bottleneck import FSQ, KL, VQ, Noise
-from diorama.codec.codec import Codec, PixelCodec, PixelCodecConfig, compression, decode, encode, latent_shape
-from diorama.codec.conv import Autoencoder, ConvCodecConfig
+from diorama.codec.codec import (
+    Autoencoder,
+    Codec,
+    CodecConfig,
+    PixelCodec,
+    PixelCodecConfig,
+    compression,
+    decode,
+    encode,
+    latent_shape,
+)
+from diorama.codec.conv import ConvCodecConfig
 from diorama.codec.front import Haar, Patch
 from diorama.codec.objective import CodecLoss, Reconstruction, Roles, autoencoder_of
 from diorama.codec.stream import decode_chunks, encode_chunks
 from diorama.codec.tile import decode_tiles, encode_tiles
 
 __all__ = [
-    "FSQ", "KL", "VQ", "Autoencoder", "Codec", "CodecLoss", "ConvCodecConfig", "Haar", "Noise", "Patch",
+    "FSQ", "KL", "VQ", "Autoencoder", "Codec", "CodecConfig", "CodecLoss", "ConvCodecConfig", "Haar", "Noise", "Patch",
     "PixelCodec", "PixelCodecConfig", "Reconstruction", "Roles", "autoencoder_of", "compression", "decode",
     "decode_chunks", "decode_tiles", "encode", "encode_chunks", "encode_tiles", "latent_shape",
 ]  # fmt: skip

@@ -3,26 +3,73 @@ mean and unit variance in every channel, which the noise processes assume."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diorama.codec.conv import Autoencoder, ConvCodecConfig
-from diorama.core.array import Array, Float, Latents, Media
+from diorama.codec.bottleneck import Drawn
+from diorama.core.array import Array, Float, Key, Latents, Media, UInt32
 from diorama.core.module import Module, static
+
+
+class Autoencoder(Protocol):
+    """What codec training optimises, a `Module`. `Codec` adds the latents' statistics."""
+
+    def draw(self, media: Media, ids: UInt32[Array, "b"], key: Key) -> Drawn:
+        """Latents as training sees them, with the bottleneck's noise and penalty."""
+        ...
+
+    def settle(self, media: Media) -> Latents:
+        """Latents for use: without noise."""
+        ...
+
+    def decode(self, latents: Latents) -> Media: ...
+
+
+class Factors(Protocol):
+    """How media and latents of a codec are related in size."""
+
+    @property
+    def spatial(self) -> int:
+        """Pixels along each side of a latent cell."""
+        ...
+
+    @property
+    def temporal(self) -> int:
+        """Frames a latent frame after the first."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Numbers a latent cell."""
+        ...
+
+
+class CodecConfig(Factors, Protocol):
+    """An architecture that can be trained: `ConvCodecConfig`, `TokenCodecConfig`, or another project's."""
+
+    @property
+    def media_channels(self) -> int:
+        """Of the media (3 for RGB)."""
+        ...
+
+    def init(self, key: Key) -> Any:
+        """An `Autoencoder`, untrained."""
+        ...
 
 
 class Codec(Module):
     """A trained autoencoder and the mean and deviation of its latents, a channel."""
 
-    autoencoder: Autoencoder
+    autoencoder: Any
     mean: Float[Array, "c"]
     deviation: Float[Array, "c"]
-    config: ConvCodecConfig = static()
+    config: CodecConfig = static()
 
     @staticmethod
-    def blank(autoencoder: Autoencoder, config: ConvCodecConfig) -> "Codec":
+    def blank(autoencoder: Any, config: CodecConfig) -> "Codec":
         """A codec whose statistics are not measured yet: mean 0, deviation 1."""
         return Codec(autoencoder, jnp.zeros(config.channels), jnp.ones(config.channels), config)
 
@@ -85,14 +132,14 @@ class PixelCodecConfig:
     channels: int = 3
 
 
-def pad(media: Media, config: ConvCodecConfig) -> Media:
+def pad(media: Media, config: Factors) -> Media:
     """Repeat edges until the codec's factors divide the media."""
     _, t, h, w, _ = media.shape
     rest = ((-(t - 1)) % config.temporal, -h % config.spatial, -w % config.spatial)
     return jnp.pad(media, ((0, 0), *((0, r) for r in rest), (0, 0)), mode="edge") if any(rest) else media
 
 
-def latent_shape(config: ConvCodecConfig, t: int, h: int, w: int) -> tuple[int, int, int, int]:
+def latent_shape(config: Factors, t: int, h: int, w: int) -> tuple[int, int, int, int]:
     """The shape `(t, h, w, c)` of the latents of media `(t, h, w)`."""
     return 1 + -(-(t - 1) // config.temporal), -(-h // config.spatial), -(-w // config.spatial), config.channels
 

@@ -62,10 +62,10 @@ class ConvCodecConfig:
         if self.middle and self.widths[-1] % HEAD:
             raise UserError(f"widths={self.widths}: with a middle the last one is a multiple of {HEAD}")
 
-    def init(self, key: Key) -> "Autoencoder":
+    def init(self, key: Key) -> "ConvAutoencoder":
         k1, k2 = jax.random.split(key)
         bottleneck = self.bottleneck.init(jax.random.fold_in(key, 2), self.channels)
-        return Autoencoder(Encoder.init(k1, self), Decoder.init(k2, self), bottleneck)
+        return ConvAutoencoder(Encoder.init(k1, self), Decoder.init(k2, self), bottleneck)
 
 
 class Encoder(Module):
@@ -160,8 +160,8 @@ class Decoder(Module):
         return self.front.unfold(self.leave(jax.nn.silu(self.norm(x)))), left
 
 
-class Autoencoder(Module):
-    """What codec training optimises; `Codec` adds the latents' statistics."""
+class ConvAutoencoder(Module):
+    """Encoder, bottleneck and decoder."""
 
     encoder: Encoder
     decoder: Decoder

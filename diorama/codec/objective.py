@@ -7,8 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diorama.codec.codec import pad
-from diorama.codec.conv import Autoencoder, ConvCodecConfig
+from diorama.codec.codec import Autoencoder, CodecConfig, pad
 from diorama.codec.loss.alignment import Alignment
 from diorama.codec.loss.critic import Adversary, Critic
 from diorama.codec.loss.latents import Equivariance, LatentNoise, LatentSpectrum
@@ -29,7 +28,7 @@ class Roles(Module):
     critic: of the adversarial phase. projection: of latents to the features that they are aligned to.
     """
 
-    autoencoder: Autoencoder
+    autoencoder: Any  # an `Autoencoder`
     critic: Critic | None
     projection: Linear | None
 
@@ -71,7 +70,7 @@ class CodecLoss:
             raise UserError("the terms of a codec's loss ask for perceptual networks of several sizes: give them one")
         return next(iter(asked), None)
 
-    def objective(self, codec: ConvCodecConfig, own: Path | None = None) -> "Reconstruction":
+    def objective(self, codec: CodecConfig, own: Path | None = None) -> "Reconstruction":
         """The objective, with what the terms need from files. `own` is the release file of the perceptual network
         fitted to the run's own data. Raises `UserError` for files that do not fit."""
         return Reconstruction(codec, tuple(term.init(own) for term in self.terms), self.adversary)
@@ -86,7 +85,7 @@ class Reconstruction(Module):
     codec: the sizes, for padding. examples: seen so far; `after` sets it.
     """
 
-    codec: ConvCodecConfig = static()
+    codec: CodecConfig = static()
     terms: tuple[Term, ...] = (L2(),)
     adversary: Adversary | None = static(default=None)
     examples: UInt32[Array, ""] | int = 0

@@ -10,8 +10,6 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from diorama.evaluate.features import Features
-from diorama.evaluate.frechet import frechet_distance
 from diorama.evaluate.neighbours import nearest
 from diorama.evaluate.reconstruction import psnr
 
@@ -27,13 +25,14 @@ TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def equivariance(clips: Clips, encode: Encode, decode: Decode) -> dict[str, tuple[float, float]]:
+def equivariance(clips: Clips, latents: Latents, encode: Encode, decode: Decode) -> dict[str, tuple[float, float]]:
     """By change of the picture: how far latents are from changing alike, and what their decoding loses by it.
 
     First |E(T x) - T E(x)|^2 over the variance of E(T x): 0 where latents change as pictures do, 2 where the two have
-    nothing in common. Then the PSNR of D(T E(x)) against T x in decibels (EQ-VAE, Kouzelis et al. 2025).
+    nothing in common. Then the PSNR of D(T E(x)) against T x in decibels (EQ-VAE, Kouzelis et al. 2025). `latents` are
+    those of the clips.
     """
-    latents, found = encode(clips), {}
+    found = {}
     for name, change in TURNS.items():
         changed, turned = change(clips), change(latents)
         there, turned = _common(encode(changed), turned)
@@ -56,12 +55,12 @@ def _halved(x: np.ndarray) -> np.ndarray:
     return np.rint(mean).astype(np.uint8) if x.dtype == np.uint8 else mean
 
 
-def importance(clips: Clips, latents: Latents, decode: Decode) -> Float[np.ndarray, "c"]:
+def importance(clips: Clips, again: Clips, latents: Latents, decode: Decode) -> Float[np.ndarray, "c"]:
     """What each channel is worth: the decibels of PSNR that are lost where it is replaced by its mean.
 
-    A channel of about 0 is dead: nothing of the picture is in it.
+    A channel of about 0 is dead: nothing of the picture is in it. `again` is what all of them decode to.
     """
-    whole = psnr(clips, decode(latents)).mean()
+    whole = psnr(clips, again).mean()
     lost = []
     for channel in range(latents.shape[-1]):
         without = latents.copy()
@@ -70,16 +69,9 @@ def importance(clips: Clips, latents: Latents, decode: Decode) -> Float[np.ndarr
     return np.array(lost)
 
 
-def between(latents: Latents, decode: Decode) -> Clips:
-    """Pictures half-way between each latent and the one nearest to it."""
+def between(latents: Latents) -> Latents:
+    """What lies half-way between each and the one nearest to it. The distance of what it decodes to from the data is
+    iFID, beside that of the latents' own decoding, rFID (2603.05630)."""
     flat = latents.reshape(len(latents), -1)
     index, _ = nearest(flat, flat, exclude_self=True)
-    return decode((latents + latents[index[:, 0]]) / 2)
-
-
-def interpolated_distance(clips: Clips, latents: Latents, decode: Decode, features: Features) -> tuple[float, float]:
-    """The squared Fréchet distance to the clips of what lies `between` latents (iFID, 2603.05630), and of what is
-    decoded of them as they are (rFID)."""
-    data = features.moments(clips)
-    there, same = (features.moments(x) for x in (between(latents, decode), decode(latents)))
-    return frechet_distance(data, there), frechet_distance(data, same)
+    return (latents + latents[index[:, 0]]) / 2

@@ -14,9 +14,9 @@ import numpy as np
 
 from diorama.codec import Codec, compression, decode, encode
 from diorama.core.errors import UserError
-from diorama.core.files import hash_bytes, write_aside
-from diorama.evaluate import Features, flicker, frechet_distance, pixels, psnr, quantise, ssim
-from diorama.evaluate.latents import equivariance, importance, interpolated_distance
+from diorama.core.files import write_aside
+from diorama.evaluate import flicker, frechet_distance, pixels, psnr, quantise, ssim
+from diorama.evaluate.latents import between, equivariance, importance
 from diorama.evaluate.modelability import modelability
 from diorama.evaluate.rate import (
     FACTORS,
@@ -31,12 +31,13 @@ from diorama.evaluate.rate import (
 )
 from diorama.media.recode import recode_stills, recode_videos
 from diorama.process.spectrum import rapsd
-from diorama.run.examples import clips, media_of, some, whole
+from diorama.run.examples import clips, media_of, some
 from diorama.run.folder import Folder
-from diorama.run.look import colours
+from diorama.run.latents import fingerprint
+from diorama.run.look import colours, in_parts
 from diorama.run.run import Bucket
 
-FORMAT = 1
+FORMAT = 2  # of codec.npz: another number means looking again
 CLIPS = {1: 96, 2: 24}  # stills and videos that are measured
 LEAST = 8  # held-back clips; where there are fewer, training clips are looked at
 TRAIN = 512  # training clips whose latents are modelled
@@ -68,7 +69,7 @@ def diagnose(folder: Folder) -> list[Diagnosis]:
     if not isinstance(codec, Codec):
         raise UserError(f"{folder.path} works on pixels: it has no codec to report on")
     path = folder.path / "evaluation" / "codec.npz"
-    key = hash_bytes((folder.path / "codec.safetensors").read_bytes() + folder.manifest.read_bytes() + bytes([FORMAT]))
+    key = f"{FORMAT} {fingerprint(folder)} {folder.manifest.read_text().splitlines()[1]}"  # the catalogue's hash
     if path.exists():
         with np.load(path) as file:
             kept = json.loads(str(file["about"]))
@@ -110,29 +111,32 @@ def _seen(folder: Folder, codec: Codec, bucket: Bucket) -> Diagnosis:
     small = modelability(learned, latents, seed=run.seed) if held else None
     curves = [codec_curve(media, latents, back), *other_curves(media)]
     equal, pictures = _at_equal_bits(media, latents, back, numbers)
-    ifid, rfid = interpolated_distance(media, latents, back, FEATURES)
+    data, decoded, middle, *halves = map(
+        FEATURES.moments, (media, again, back(between(latents)), media[::2], media[1::2])
+    )
     about = {
         "bucket": str(bucket), "n": len(media), "seed": run.seed, "held_back": held is not None,
         "latents": list(latents.shape[1:]), "compression": compression(codec, *media.shape[1:4]),
         "scores": {
             "PSNR (dB)": float(psnr(media, again).mean()), "SSIM": float(ssim(media, again).mean()),
             **({"flicker (grey levels)": float(flicker(media, again).mean())} if bucket.frames > 1 else {}),
-            f"rFID ({FEATURES.name})": rfid, f"iFID ({FEATURES.name})": ifid,
-            "real against real": _floor(media, FEATURES),
+            f"rFID ({FEATURES.name})": frechet_distance(data, decoded),
+            f"iFID ({FEATURES.name})": frechet_distance(data, middle),
+            f"one half of the clips to the other ({FEATURES.name})": frechet_distance(*halves),
             **({"modelability (loss / blind loss)": small.ratio} if small else {}),
         },
         "modelability": asdict(small) if small else None,
         "resized": {"PSNR (dB)": float(psnr(media, resized(media, numbers)).mean()),
                     "SSIM": float(ssim(media, resized(media, numbers)).mean())},
-        "equivariance": equivariance(media, there, back),
-        "importance": importance(media, latents, back).tolist(),
+        "equivariance": equivariance(media, latents, there, back),
+        "importance": importance(media, again, latents, back).tolist(),
         "deviation": latents.std((0, 1, 2, 3)).tolist(),
         "curves": [asdict(curve) for curve in curves],
         "equal": equal,
     }  # fmt: skip
     arrays = {name: clip[:SHOWN] for name, clip in pictures.items()}
     arrays |= {"media": media[:SHOWN], "again": again[:SHOWN], "colours": colours(latents)[:SHOWN]}
-    spectra = {"media": media / np.float32(127.5) - 1, "again": again / np.float32(127.5) - 1, "latents": latents}
+    spectra = {"data": media / np.float32(127.5) - 1, "again": again / np.float32(127.5) - 1, "latents": latents}
     powers = {f"spectrum_{name}": np.asarray(rapsd(x).mean((0, 1, 3))) for name, x in spectra.items()}
     return Diagnosis(json.loads(json.dumps(about)), arrays | powers)  # as it is when read back
 
@@ -148,22 +152,12 @@ def _coder(codec: Codec, bucket: Bucket) -> tuple[Callable, Callable]:
     """Clips to latents and back, for any number and size of them, in batches of one size."""
 
     def there(media: np.ndarray) -> np.ndarray:
-        return _batched(lambda x: encode(codec, x / np.float32(127.5) - 1), media, bucket.batch)
+        return in_parts(lambda x: encode(codec, x), bucket.batch, media / np.float32(127.5) - 1)
 
     def back(latents: np.ndarray) -> np.ndarray:
-        return quantise(_batched(partial(decode, codec), np.asarray(latents, np.float32), bucket.batch))
+        return quantise(in_parts(partial(decode, codec), bucket.batch, np.asarray(latents, np.float32)))
 
     return there, back
-
-
-def _batched(function: Callable, x: np.ndarray, size: int) -> np.ndarray:
-    parts = [x[i : i + size] for i in range(0, len(x), size)]
-    return np.concatenate([np.asarray(function(whole(part, size)))[: len(part)] for part in parts])
-
-
-def _floor(media: np.ndarray, features: Features) -> float:
-    """The distance between the two halves of the clips, times 1/2: its bias falls as 1/n."""
-    return frechet_distance(features.moments(media[::2]), features.moments(media[1::2])) / 2
 
 
 def _at_equal_bits(

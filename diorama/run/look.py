@@ -5,14 +5,12 @@ report only draws. The clips are drawn from the held-back ones (and the training
 of one seed on one catalogue are looked at through the same clips, noise and prompts.
 """
 
-import hashlib
 import importlib.metadata
 import json
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,7 +19,7 @@ import numpy as np
 
 from diorama.codec import Codec, PixelCodec, compression
 from diorama.core.array import Array
-from diorama.core.files import write_aside
+from diorama.core.files import hash_file, write_aside
 from diorama.core.machine import machine
 from diorama.core.module import count
 from diorama.core.random import normal, stream
@@ -83,12 +81,7 @@ def _inputs(folder: Folder) -> dict[str, Any]:
     """What a look depends on, by content."""
     files = [folder.config, *sorted(folder.path.glob("*.safetensors"))]
     catalogue = folder.manifest.read_text().splitlines()[1]
-    return {"format": FORMAT, "catalogue": catalogue} | {path.name: _hash(path) for path in files}
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()  # type: ignore[arg-type]
+    return {"format": FORMAT, "catalogue": catalogue} | {path.name: hash_file(path) for path in files}
 
 
 def _look(folder: Folder, inputs: dict[str, Any]) -> Look:
@@ -155,7 +148,7 @@ def _data(catalogue: Catalogue) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _in_parts(function: Callable[..., Any], size: int, *arrays: Any) -> Any:
+def in_parts(function: Callable[..., Any], size: int, *arrays: Any) -> Any:
     """`function` over any number of examples, `size` at a time: one compiled shape, filled up with the last example."""
     n = len(jax.tree.leaves(arrays)[0])
     parts = []
@@ -184,9 +177,7 @@ def _reconstructions(
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The latents of held-back and training clips; and held-back clips beside what the codec makes of them."""
     size = min(CLIPS, bucket.batch)
-    out, other = (
-        _in_parts(partial(_there_and_back, codec), size, m / np.float32(127.5) - 1) for m in (media, training)
-    )
+    out, other = (in_parts(partial(_there_and_back, codec), size, m / np.float32(127.5) - 1) for m in (media, training))
     again = quantise(out["again"])
     shape = (bucket.frames, bucket.height, bucket.width)
     about = {"n": len(media), "psnr": float(psnr(media, again).mean()), "ssim": float(ssim(media, again).mean()),
@@ -231,7 +222,7 @@ def _loss(run: Run, denoiser: Denoiser, bucket: Bucket, held: tuple, train: tupl
     weight = np.asarray(objective.weighting(process, taus) / X0()(process, taus))
     out = {"taus": np.asarray(taus), "density": np.asarray(objective.density.pdf(process, taus))}
     for name, examples in (("held", held), ("train", train)):
-        x0 = _in_parts(error, size, *examples)
+        x0 = in_parts(error, size, *examples)
         out |= {f"x0_{name}": x0.mean(0), f"loss_{name}": (x0 * weight).mean(0),
                 f"spread_{name}": (x0 * weight).std(0) / np.sqrt(len(x0))}  # fmt: skip
     at = process.at(taus, 1)
@@ -267,7 +258,7 @@ def _samples(
     shape = codec.latent_shape(bucket.frames, bucket.height, bucket.width)
     taus = tuple(how.grid(denoiser.process, how.steps).tolist())
     draw = partial(_draw, codec, denoiser, how=how, taus=taus, shape=shape, seed=run.seed)
-    out = _in_parts(lambda ids, batch, scale: draw(ids, batch, scale), min(how.batch, len(jobs)),
+    out = in_parts(lambda ids, batch, scale: draw(ids, batch, scale), min(how.batch, len(jobs)),
                     which.astype(np.uint32), batch, np.array([s for _, s in jobs], np.float32))  # fmt: skip
     media = quantise(out["media"][:, : bucket.frames, : bucket.height, : bucket.width])
     columns = [media[[jobs.index((i, s)) for i in range(PROMPTS)]] for s in scales]

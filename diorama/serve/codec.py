@@ -6,13 +6,13 @@ from typing import Any
 import matplotlib
 import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from diorama.core.files import write_text
 from diorama.run import Folder
 from diorama.run.diagnose import STEP, Diagnosis, diagnose
 from diorama.serve.embed import TILE, shown, strip
-from diorama.serve.plots import SERIES, STYLE, panels, svg
+from diorama.serve.plots import SERIES, STYLE, panels, spectra, svg
 from diorama.serve.template import template
 
 DEAD = 0.01  # decibels: a channel worth less holds nothing that can be seen
@@ -43,7 +43,7 @@ def _kind(seen: Diagnosis, rate: float) -> dict[str, Any]:
         "title": f"Videos of {frames} frames, {height} × {width}" if frames > 1 else f"Stills, {height} × {width}",
         "about": about,
         "dead": sum(worth < DEAD for worth in about["importance"]),
-        "figures": [rates(seen), spectra(seen), channels(seen)],
+        "figures": [rates(seen), spectra(a), channels(seen)],
         "coded": [
             (shown(clip, rate, "original"), shown(again, rate, "reconstruction"), shown(off, rate, "error, four times"),
              strip(latents, "latents", TILE // min(len(latents), 3), frames=3))
@@ -74,27 +74,13 @@ def rates(seen: Diagnosis) -> Markup:
         return svg(figure, "Rate and distortion")
 
 
-def spectra(seen: Diagnosis) -> Markup:
-    """Radially averaged power of pictures and reconstructions, and of latents."""
-    with matplotlib.rc_context(STYLE):
-        figure, axes = panels(2)
-        for key, label, colour in (("media", "data", SERIES[0]), ("again", "reconstructions", SERIES[1])):
-            power = seen.arrays[f"spectrum_{key}"]
-            axes[0].plot(np.arange(1, len(power) + 1), power, label=label, color=colour)
-        power = seen.arrays["spectrum_latents"]
-        axes[1].plot(np.arange(1, len(power) + 1), power, marker="o", color=SERIES[0], label="latents")
-        for axis, title in zip(axes, ("Spectrum of pictures", "Spectrum of latents"), strict=True):
-            axis.set(title=title, xscale="log", yscale="log", xlabel="cycles over the shorter side", ylabel="power")
-            axis.legend(fontsize=8)
-        return svg(figure, "Radially averaged power spectra")
-
-
 def channels(seen: Diagnosis) -> Markup:
     """What each channel of the latents is worth."""
     worth = np.sort(seen.about["importance"])[::-1]
     with matplotlib.rc_context(STYLE):
         figure, [axis] = panels(1)
-        axis.bar(np.arange(len(worth)), np.maximum(worth, 0), color=SERIES[0])
+        axis.bar(np.arange(1, len(worth) + 1), np.maximum(worth, 0), color=SERIES[0], zorder=2)
         axis.set(title="What each channel is worth", xlabel="channels, by worth",
                  ylabel="PSNR lost without it, dB")  # fmt: skip
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         return svg(figure, "What each channel is worth")

@@ -123,7 +123,7 @@ def noise(look: dict[str, np.ndarray], held_back: bool) -> Markup:
 
 
 def spectra(look: dict[str, np.ndarray]) -> Markup:
-    """Radially averaged power of media and of latents: data's, the codec's and the samples'."""
+    """Radially averaged power of media and of latents: data's, the codec's and, where there are any, the samples'."""
     media = [("spectrum_data", "data"), ("spectrum_again", "reconstructions"), ("spectrum_drawn", "samples")]
     latents = [("spectrum_latents", "latents of data"), ("spectrum_drawn_latents", "sampled latents")]
     same = np.array_equal(look["spectrum_data"], look["spectrum_latents"])  # a codec of pixels
@@ -134,7 +134,7 @@ def spectra(look: dict[str, np.ndarray]) -> Markup:
     with matplotlib.rc_context(STYLE):
         figure, axes = panels(len(drawn))
         for axis, (title, unit, lines) in zip(axes, drawn, strict=True):
-            for key, label in lines:
+            for key, label in ((key, label) for key, label in lines if key in look):
                 power = look[key]
                 axis.plot(np.arange(1, len(power) + 1), power, color=colours.get(key, SERIES[0]), label=label,
                           ls="-" if key in ("spectrum_data", "spectrum_latents") else (0, (5, 1.5)),

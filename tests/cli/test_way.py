@@ -124,7 +124,7 @@ def test_two_processes_train_what_one_does(catalogue: Path, tmp_path: Path) -> N
     ]
     try:
         for process in runs:
-            _, errors = process.communicate(timeout=900)  # most of it compiling, which both do
+            _, errors = process.communicate(timeout=300)
             assert process.returncode == 0, errors
     finally:
         for process in runs:

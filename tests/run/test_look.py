@@ -151,7 +151,7 @@ def test_parts_make_the_whole(rng):
         assert len(x) == 4  # always one shape
         return {"x": 2 * x, "a": y["a"] + 1}
 
-    out = look._in_parts(double, 4, x, y)
+    out = look.in_parts(double, 4, x, y)
     np.testing.assert_array_equal(out["x"], 2 * x)
     np.testing.assert_array_equal(out["a"], y["a"] + 1)
 

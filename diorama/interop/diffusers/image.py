@@ -119,6 +119,11 @@ class AutoencoderKLConfig:
         """Numbers a latent cell."""
         return self.latent_channels
 
+    @property
+    def media_channels(self) -> int:
+        """Of the media (3 for RGB)."""
+        return self.in_channels
+
     def init(self, key: Key, bottleneck: KL = KL()) -> "AutoencoderKL":  # noqa: B008 (it is frozen)
         """A new one, each residual branch starting at zero, for `codec.Reconstruction(config)` to train."""
         keys = endless(key)

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from diorama.interop.diffusers.pretrained import ARCHITECTURES
+from diorama.interop.tensors import Tensors
 
 RECORDED = Path(__file__).parent / "recorded" / "image.json"
 
@@ -137,6 +138,15 @@ def shapes(options: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Every array that we ask for in a file of that autoencoder, with its shape there."""
     config: Any = ARCHITECTURES[options["_class_name"]](options)
     return config.parameters()
+
+
+def built(options: dict[str, Any]) -> Any:
+    """That autoencoder, its weights made from names."""
+    config: Any = ARCHITECTURES[options["_class_name"]](options)
+    tensors = Tensors({name: made(name, shape) for name, shape in config.parameters().items()}, "made")
+    model = config.build(tensors)
+    tensors.finish()
+    return model
 
 
 def digest(named: dict[str, tuple[int, ...]]) -> str:

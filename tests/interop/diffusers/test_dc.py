@@ -9,64 +9,23 @@ import numpy as np
 import pytest
 
 from diorama.core import UserError
-from diorama.interop.diffusers import AutoencoderDCConfig, dc_blocks, pretrained
+from diorama.interop.diffusers import AutoencoderDCConfig, dc_blocks
 from diorama.interop.diffusers.blocks import BatchNorm, Conv, endless, pixel_shuffle, pixel_unshuffle
-from diorama.interop.tensors import Tensors
-from tests.interop.diffusers import record
 from tests.interop.diffusers.cases import (
     CASES,
     PUBLISHED,
-    digest,
+    built,
     encode,
-    made,
     media_of,
-    outputs,
-    recorded,
-    shapes,
-    some,
 )
 from tests.net.tiny import made as stirred
-
-OURS = [name for name, options in CASES.items() if options["_class_name"] == "AutoencoderDC"]
-
-
-def built(options):
-    config = AutoencoderDCConfig.from_dict(options)
-    tensors = Tensors({name: made(name, shape) for name, shape in config.parameters().items()}, "made")
-    model = config.build(tensors)
-    tensors.finish()
-    return model
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_numbers_recorded_of_diffusers(name):
-    kept = recorded()["cases"][name]
-    assert digest(shapes(CASES[name])) == kept["names"]
-    mean, media = outputs(built(CASES[name]), CASES[name])
-    assert 0.1 < mean.std() < 10
-    assert 0.1 < media.std() < 10
-    np.testing.assert_allclose(some(mean), kept["mean"], rtol=0, atol=1e-5)
-    np.testing.assert_allclose(some(media), kept["media"], rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_diffusers_itself(name, tmp_path):
-    pytest.importorskip("diffusers", reason="parity at hand needs diffusers and torch; recorded numbers do not")
-    options = CASES[name]
-    assert record.parameters(options) == shapes(options)
-    record.theirs(options).save_pretrained(tmp_path)
-    mean, media = outputs(pretrained(tmp_path).autoencoder, options)
-    their_mean, their_media = record.outputs(options)
-    np.testing.assert_allclose(mean, their_mean, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(media, their_media, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("name", "spatial", "channels"),
     [("dc-ae-f32c32", 32, 32), ("dc-ae-f64c128", 64, 128), ("dc-ae-f128c512", 128, 512), ("dc-ae-f32c32-sana", 32, 32)],
 )
-def test_names_and_shapes_of_published_models(name, spatial, channels):
-    assert digest(shapes(PUBLISHED[name])) == recorded()["published"][name]
+def test_sizes_of_published_models(name, spatial, channels):
     config = AutoencoderDCConfig.from_dict(PUBLISHED[name])
     assert (config.spatial, config.temporal, config.channels) == (spatial, 1, channels)
 

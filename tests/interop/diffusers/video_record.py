@@ -58,6 +58,16 @@ def latents_of(shape):
     return noise(f"latents {shape}", shape)
 
 
+def clip(config, frames):
+    """Media of two examples, two cells wide."""
+    return media_of((2, frames, config.spatial, 2 * config.spatial, 3))
+
+
+def codes(config, frames):
+    """Latents for as many frames of such media."""
+    return latents_of((2, 1 + (frames - 1) // config.temporal, 1, 2, config.channels))
+
+
 def changed(array, start):
     """A copy whose frames from `start` on have the opposite sign (in place it would race with what reads it)."""
     return np.concatenate([array[:, :start], -array[:, start:]], axis=1)
@@ -145,6 +155,20 @@ def their_decode(model, latents, *args):
 def load(name):
     """The recorded numbers of one architecture."""
     return json.loads((RECORDED / f"video_{name}.json").read_text())
+
+
+def as_recorded(kept, frames, latents, media):
+    """That these are the latents and the media which were recorded of one form, and of order one."""
+    for kind, array in (("encode", latents), ("decode", media)):
+        assert 0.1 < np.std(array) < 10
+        np.testing.assert_allclose(excerpt(array), kept[kind][str(frames)], rtol=0, atol=1e-5)
+
+
+def read_back(kind, model, folder):
+    """The configuration of class `kind` and the arrays out of what diffusers' `model` saves in `folder`."""
+    model.save_pretrained(folder)
+    config = kind.from_dict(json.loads((folder / "config.json").read_text()))
+    return config, Tensors.open(folder / "diffusion_pytorch_model.safetensors")
 
 
 def save(name, forms, published, encoded, decoded):
