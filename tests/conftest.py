@@ -1,4 +1,5 @@
-"""All tests share what XLA compiled, also those in processes of their own: most of their time would go into that."""
+"""Most of the tests' time would go into compiling: LLVM optimises nothing here, and all tests share what was compiled,
+also those in processes of their own. What users run, optimised, CI runs as the demo."""
 
 import os
 
@@ -6,6 +7,7 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
     if cache := getattr(config, "cache", None):
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache.mkdir("jax")))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")

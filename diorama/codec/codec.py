@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diorama.codec.bottleneck import Drawn
+from diorama.codec.token import TokenCodecConfig
 from diorama.core.array import Array, Float, Key, Latents, Media, UInt32
 from diorama.core.module import Module, static
 
@@ -140,8 +141,19 @@ def pad(media: Media, config: Factors) -> Media:
 
 
 def latent_shape(config: Factors, t: int, h: int, w: int) -> tuple[int, int, int, int]:
-    """The shape `(t, h, w, c)` of the latents of media `(t, h, w)`."""
-    return 1 + -(-(t - 1) // config.temporal), -(-h // config.spatial), -(-w // config.spatial), config.channels
+    """The shape `(t, h, w, c)` of the latents of media `(t, h, w)`; a line of tokens has one row.
+
+    Raises `UserError` for pictures that a codec of one size does not take.
+    """
+    rows, columns = -(-h // config.spatial), -(-w // config.spatial)
+    if isinstance(config, TokenCodecConfig):
+        rows, columns = config.cells(h, w)
+    return 1 + -(-(t - 1) // config.temporal), rows, columns, config.channels
+
+
+def on_grid(config: Factors) -> bool:
+    """Whether latents lie as the picture does, and so turn with it and have a spectrum; a line of tokens does not."""
+    return not isinstance(config, TokenCodecConfig)
 
 
 def compression(codec: Codec | PixelCodec, t: int, h: int, w: int) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from diorama.codec.codec import Autoencoder, CodecConfig, pad
+from diorama.codec.codec import Autoencoder, CodecConfig, on_grid, pad
 from diorama.codec.loss.alignment import Alignment
 from diorama.codec.loss.critic import Adversary, Critic
 from diorama.codec.loss.latents import Equivariance, LatentNoise, LatentSpectrum
@@ -72,7 +72,13 @@ class CodecLoss:
 
     def objective(self, codec: CodecConfig, own: Path | None = None) -> "Reconstruction":
         """The objective, with what the terms need from files. `own` is the release file of the perceptual network
-        fitted to the run's own data. Raises `UserError` for files that do not fit."""
+        fitted to the run's own data. Raises `UserError` for files that do not fit, and for terms that need a grid where
+        latents are none."""
+        spatial = [term.name for term in self.terms if isinstance(term, Equivariance | LatentSpectrum | Alignment)]
+        if spatial and not on_grid(codec):
+            raise UserError(
+                f"'{spatial[0]}' is a term for latents that lie as the picture does, not for tokens: leave it out"
+            )
         return Reconstruction(codec, tuple(term.init(own) for term in self.terms), self.adversary)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from diorama.codec.codec import Codec, pad
 from diorama.codec.conv import Past
 from diorama.core.array import Latents, Media
+from diorama.core.errors import UserError
 
 
 def encode_chunks(codec: Codec, frames: Iterable[Media], size: int = 8) -> Iterator[Latents]:
@@ -21,8 +22,10 @@ def encode_chunks(codec: Codec, frames: Iterable[Media], size: int = 8) -> Itera
     Args:
         frames: its pieces (b, any number, h, w, c), in order.
         size: latent frames a chunk; what is under way at a time.
+
+    Raises `UserError` for a codec that is none of ours: those of other projects code a clip whole.
     """
-    past: Past | None = None
+    past = _start(codec)
     for piece in _regrouped(frames, 1 + (size - 1) * codec.config.temporal, size * codec.config.temporal):
         latents, past = _encode(codec, _filled(codec, piece, past is None), past)
         yield latents
@@ -33,11 +36,21 @@ def decode_chunks(codec: Codec, latents: Iterable[Latents]) -> Iterator[Media]:
 
     Args:
         latents: its pieces (b, any number, h, w, c), in order; pieces of one length are compiled once.
+
+    Raises `UserError` as `encode_chunks` does.
     """
-    past: Past | None = None
+    past = _start(codec)
     for piece in latents:
         media, past = _decode(codec, piece, past)
         yield media
+
+
+def _start(codec: Codec) -> Past | None:
+    """Nothing was before the first chunk."""
+    if not hasattr(getattr(codec.autoencoder, "encoder", None), "chunk"):
+        name = type(codec.autoencoder).__name__
+        raise UserError(f"{name} codes a clip whole, and not chunk by chunk: code shorter clips, each by itself")
+    return None
 
 
 @jax.jit

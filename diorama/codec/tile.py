@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from diorama.codec.codec import Codec, decode, encode, pad
+from diorama.codec.codec import Codec, decode, encode, on_grid, pad
 from diorama.core.array import Array, Latents, Media
 from diorama.core.errors import UserError
 
@@ -19,19 +19,25 @@ from diorama.core.errors import UserError
 def encode_tiles(codec: Codec, media: Media, tile: int = 64, overlap: int = 16) -> np.ndarray:
     """As `codec.encode`, of tiles of `tile` x `tile` latent cells that share `overlap` with each neighbour.
 
-    Raises `UserError` unless 0 <= 2 * overlap <= tile.
+    Raises `UserError` unless 0 <= 2 * overlap <= tile, and for a codec whose latents are no grid.
     """
-    factor = codec.config.spatial
     whole = np.asarray(pad(media, codec.config))
-    return _tiled(lambda part: encode(codec, part), whole, tile, overlap, factor, 1)
+    return _tiled(lambda part: encode(codec, part), whole, tile, overlap, _cell(codec), 1)
 
 
 def decode_tiles(codec: Codec, latents: Latents, tile: int = 64, overlap: int = 16) -> np.ndarray:
     """As `codec.decode`, of tiles of `tile` x `tile` latent cells that share `overlap` with each neighbour.
 
-    Raises `UserError` unless 0 <= 2 * overlap <= tile.
+    Raises `UserError` unless 0 <= 2 * overlap <= tile, and for a codec whose latents are no grid.
     """
-    return _tiled(lambda part: decode(codec, part), np.asarray(latents), tile, overlap, 1, codec.config.spatial)
+    return _tiled(lambda part: decode(codec, part), np.asarray(latents), tile, overlap, 1, _cell(codec))
+
+
+def _cell(codec: Codec) -> int:
+    """Pixels along each side of a latent cell."""
+    if not on_grid(codec.config):
+        raise UserError("this codec's latents are a line of tokens, of pictures of one size: it cannot code in tiles")
+    return codec.config.spatial
 
 
 def _tiled(

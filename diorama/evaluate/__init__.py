@@ -8,7 +8,7 @@ from diorama.evaluate.frechet import Moments, frechet_distance
 from diorama.evaluate.kernel import kernel_distance
 from diorama.evaluate.memorisation import Memorised, memorisation
 from diorama.evaluate.motion import directions, velocities
-from diorama.evaluate.reconstruction import flicker, jpeg_at, psnr, reconstruction_scores, ssim
+from diorama.evaluate.reconstruction import flicker, jpeg_at, ms_ssim, psnr, reconstruction_scores, scales, ssim
 from diorama.evaluate.score import Score, from_json, read_scores, table, to_json
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "label_score",
     "memorisation",
     "memorisation_score",
+    "ms_ssim",
     "multi_hot",
     "pixels",
     "precision_recall",
@@ -36,6 +37,7 @@ __all__ = [
     "read_scores",
     "reconstruction_scores",
     "right",
+    "scales",
     "ssim",
     "table",
     "to_json",

@@ -13,7 +13,7 @@ from diorama.core.array import Array
 from diorama.core.module import Module, static
 from diorama.core.random import normal, stream
 from diorama.diffusion import Denoiser, DenoiserConfig, Denoising
-from diorama.net import UNetConfig
+from diorama.net import TransformerConfig, UNetConfig
 from diorama.process import Prediction, Process
 
 Latents = Float[np.ndarray, "n t h w c"]
@@ -34,12 +34,19 @@ class Modelability:
 
 
 NET = UNetConfig(widths=(32, 64))
+LINE = TransformerConfig(width=64, depth=4, patch=1, mixing=False)  # for tokens that lie in a line, not on a grid
 OBJECTIVE = Denoising()
 BATCH, STRATA = 32, 8
 
 
 def modelability(
-    train: Latents, held: Latents, *, seed: int, steps: int = 400, rate: float = 2e-3, net: UNetConfig = NET
+    train: Latents,
+    held: Latents,
+    *,
+    seed: int,
+    steps: int = 400,
+    rate: float = 2e-3,
+    net: UNetConfig | TransformerConfig = NET,
 ) -> Modelability:
     """Train the denoiser on latents `train`, without any condition, and measure it on `held` at fixed noise.
 

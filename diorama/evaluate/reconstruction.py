@@ -9,9 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
 
+from diorama.core.errors import UserError
 from diorama.evaluate.score import Better, Score
+
+SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of MS-SSIM, finest first (Wang et al. 2003, III.B)
+WINDOW = 11  # pixels a side
 
 
 def psnr(
@@ -43,6 +48,71 @@ def _ssim(a: np.ndarray, b: np.ndarray) -> float:
             a, b, data_range=255, channel_axis=-1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
         )
     )
+
+
+def ms_ssim(
+    clips: UInt8[np.ndarray, "b t h w c"], reconstructed: UInt8[np.ndarray, "b t h w c"]
+) -> Float[np.ndarray, "b"]:
+    """Structural similarity at several scales, mean over channels and frames, in [0, 1]; 1 = equal.
+
+    Wang, Simoncelli & Bovik 2003, equation (7), with a Gaussian window of 1.5 pixels that stays inside the picture, and
+    means of 2 x 2 pixels from scale to scale (an odd last row or column is left out). Scales are as many as `scales`
+    says, their exponents divided by their sum (of all five: 1.0001). Means below 0, which have no such powers, count
+    as 0.
+
+    Raises `UserError` for pictures with a side under 11 pixels.
+    """
+    count = scales(*clips.shape[2:4])
+    return np.array(
+        [
+            np.mean([_ms_ssim(a, b, count) for a, b in zip(clip, other, strict=True)])
+            for clip, other in zip(clips, reconstructed, strict=True)
+        ]
+    )
+
+
+def scales(height: int, width: int) -> int:
+    """At how many scales, up to 5, the window of `ms_ssim` fits into a picture; all of them take 176 pixels a side.
+
+    Raises `UserError` where it does not fit into the picture itself.
+    """
+    count = sum(min(height, width) >> scale >= WINDOW for scale in range(len(SCALES)))
+    if not count:
+        raise UserError(f"SSIM needs pictures of {WINDOW} pixels a side or more, and these have {height} x {width}")
+    return count
+
+
+def _ms_ssim(a: UInt8[np.ndarray, "h w c"], b: UInt8[np.ndarray, "h w c"], count: int) -> float:
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    value, exponents = np.ones(a.shape[-1]), np.array(SCALES[:count]) / sum(SCALES[:count])
+    for scale, exponent in enumerate(exponents):
+        if scale:
+            x, y = _halved(x), _halved(y)
+        luminance, structure = _likeness(x, y)
+        likeness = luminance * structure if scale == count - 1 else structure
+        value *= np.maximum(likeness.mean((0, 1)), 0) ** exponent
+    return float(value.mean())
+
+
+def _likeness(
+    x: Float[np.ndarray, "h w c"], y: Float[np.ndarray, "h w c"]
+) -> tuple[Float[np.ndarray, "h2 w2 c"], Float[np.ndarray, "h2 w2 c"]]:
+    """Of each window inside the picture: the luminance term, and the product of those of contrast and structure (Wang
+    et al. 2004, equations 6, 9 and 10 with the constants of equation 13)."""
+    edge = WINDOW // 2
+
+    def mean(z: np.ndarray) -> np.ndarray:
+        return gaussian_filter(z, 1.5, radius=edge, axes=(0, 1))[edge:-edge, edge:-edge]
+
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    mx, my = mean(x), mean(y)
+    spread, shared = mean(x * x + y * y) - mx**2 - my**2, mean(x * y) - mx * my
+    return (2 * mx * my + c1) / (mx**2 + my**2 + c1), (2 * shared + c2) / (spread + c2)
+
+
+def _halved(x: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "h2 w2 c"]:
+    h, w, c = x.shape
+    return x[: h // 2 * 2, : w // 2 * 2].reshape(h // 2, 2, w // 2, 2, c).mean((1, 3))
 
 
 def flicker(

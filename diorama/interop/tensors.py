@@ -32,7 +32,7 @@ class Tensors:
 
         Raises `UserError` where one is missing or damaged.
         """
-        files = _parts(path) if path.name.endswith(".index.json") else [path]
+        files = parts(path) if path.name.endswith(".index.json") else [path]
         return Tensors({name: array for file in files for name, array in _read(file).items()}, str(path))
 
     def take(self, name: str, shape: tuple[int, ...]) -> Array:
@@ -63,7 +63,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} cannot be read as safetensors: {error}") from None
 
 
-def _parts(index: Path) -> list[Path]:
+def parts(index: Path) -> list[Path]:
     """The files that an index names, which lie beside it."""
     try:
         return [index.with_name(name) for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]

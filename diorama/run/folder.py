@@ -5,13 +5,15 @@ catalogue.txt                  path, content hash and version of the catalogue t
 tokenizer.json                 learned from the captions
 perceptual/                    the run's own perceptual network, where the codec's loss asks for one
 codec/  denoiser/              training: checkpoints, log.jsonl, TensorBoard, previews
+codec.json                     of a codec that another project trained: which weights, and their configuration
 codec.safetensors              the codec with its latents' statistics
-denoiser.safetensors           the denoiser's average: with config.txt and tokenizer.json, this is the release
+denoiser.safetensors           the denoiser's average: with config.txt, tokenizer.json and codec.*, this is the release
 latents/                       where the latents of each bucket lie; of a run on pixels, themselves
 samples/  evaluation/          what was drawn, what was measured
 report.html
 """
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +21,17 @@ from typing import Any
 
 import jax
 
-from diorama.codec import Codec, ConvCodecConfig, PixelCodec
+from diorama.codec import Codec, PixelCodec, PixelCodecConfig
 from diorama.core import release
 from diorama.core.config import flatten, parse
 from diorama.core.errors import UserError
 from diorama.core.files import write_text
 from diorama.data import Catalogue
 from diorama.diffusion import Denoiser
+from diorama.interop.diffusers import PretrainedConfig
+from diorama.interop.diffusers.pretrained import architecture, pretrained_like
 from diorama.net import TextConfig, text
-from diorama.run.run import Run
+from diorama.run.run import CodecStage, Run
 
 
 @dataclass(frozen=True)
@@ -103,18 +107,30 @@ class Folder:
         """The tokenizer of its captions."""
         return text.load(self.path / "tokenizer.json")
 
+    @property
+    def weights(self) -> Path:
+        return self.path / "codec.json"
+
+    def note(self) -> dict[str, Any]:
+        """Which weights of another project the run took: `PretrainedConfig.note` at that time."""
+        if not self.weights.exists():
+            raise UserError(f"{self.weights} is not there: train the run first")
+        return json.loads(self.weights.read_text())
+
+    def codec_config(self) -> Any:
+        """What the codec is built of, with the factors and channels of its latents: the recipe's own configuration, or
+        that of the weights which the recipe names."""
+        config = self.run().codec.codec
+        return architecture(self.note()["config"], self.weights) if isinstance(config, PretrainedConfig) else config
+
     def codec(self) -> Codec | PixelCodec:
         """The trained codec."""
-        config = self.run().codec.codec
-        if not isinstance(config, ConvCodecConfig):
-            return PixelCodec(config)
-        like = jax.eval_shape(lambda: Codec.blank(config.init(jax.random.key(0)), config))
-        return release.load(self.path / "codec.safetensors", like)
+        like = codec_like(self.run().codec, self.codec_config())
+        return like if isinstance(like, PixelCodec) else release.load(self.path / "codec.safetensors", like)
 
     def denoiser(self) -> Denoiser:
         """The trained denoiser."""
-        run = self.run()
-        config, channels = run.denoiser.denoiser, run.codec.codec.channels
+        config, channels = self.run().denoiser.denoiser, self.codec_config().channels
         like = jax.eval_shape(lambda: config.init(jax.random.key(0), channels))
         return release.load(self.path / "denoiser.safetensors", like)
 
@@ -122,6 +138,15 @@ class Folder:
         """The text condition, if the model has one."""
         conditions = self.run().denoiser.denoiser.conditions.values()
         return next((config for config in conditions if isinstance(config, TextConfig)), None)
+
+
+def codec_like(stage: CodecStage, config: Any) -> Codec | PixelCodec:
+    """The codec of a stage, built of `config`, as shapes without numbers."""
+    if isinstance(config, PixelCodecConfig):
+        return PixelCodec(config)
+    if stage.learned is None:
+        return pretrained_like(config)
+    return jax.eval_shape(lambda: Codec.blank(config.init(jax.random.key(0)), config))
 
 
 FREE = ("sampling", "evaluation", "layout")

@@ -85,7 +85,7 @@ def views(variants: Variants) -> list[View]:
 
 def fingerprint(folder: Folder) -> str:
     """What tells the run's codec from every other: the hash of its parameters and its configuration."""
-    config = folder.run().codec.codec
+    config = folder.codec_config()
     path = folder.path / "codec.safetensors"
     held = hash_file(path) if path.exists() else ""  # pixels have none
     return hash_bytes(f"latents {VERSION} {held}\n{to_text(config)}".encode(), 8)

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from diorama.codec import CodecLoss, ConvCodecConfig, PixelCodecConfig
+from diorama.codec import CodecConfig, CodecLoss, ConvCodecConfig, PixelCodecConfig, TokenCodecConfig
 from diorama.core.config import to_text
 from diorama.core.errors import UserError
 from diorama.core.layout import Layout
 from diorama.diffusion import DenoiserConfig, Denoising
+from diorama.interop.diffusers import AutoencoderKLConfig, PretrainedConfig
 from diorama.sample import DDIM, Euler, Heun
 from diorama.sample.grid import Karras, LogitNormal, Shifted, Uniform
 from diorama.train import Train
@@ -41,16 +42,16 @@ class Bucket:
 
 @dataclass(frozen=True)
 class CodecStage:
-    """How the codec is made. `train` is None for `PixelCodecConfig`, which has nothing to learn.
+    """How the codec is made.
 
     Args:
-        codec: its sizes.
+        codec: its sizes; or another project's weights, or pixels, where nothing is to learn and the rest is left out.
         buckets, train: what it is trained on, and how.
         loss: what it is trained for. With an adversary, `train.roles` may give "critic" its own learning rate.
         perceptual: how the run's own perceptual network is trained first, where a term of the loss asks for one.
     """
 
-    codec: ConvCodecConfig | PixelCodecConfig
+    codec: ConvCodecConfig | TokenCodecConfig | AutoencoderKLConfig | PretrainedConfig | PixelCodecConfig
     buckets: tuple[Bucket, ...] = ()
     train: Train | None = None
     loss: CodecLoss = field(default_factory=CodecLoss)
@@ -59,6 +60,11 @@ class CodecStage:
     def __post_init__(self) -> None:
         if self.perceptual is not None and self.loss.own is None:
             raise UserError("codec.perceptual is set and no term of codec.loss asks for a network: add OwnPerceptual()")
+
+    @property
+    def learned(self) -> CodecConfig | None:
+        """What is trained; None where there is nothing to learn."""
+        return None if isinstance(self.codec, PretrainedConfig | PixelCodecConfig) else self.codec
 
 
 @dataclass(frozen=True)
@@ -159,7 +165,7 @@ class Run:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.codec.codec, ConvCodecConfig) and not (self.codec.train and self.codec.buckets):
+        if self.codec.learned and not (self.codec.train and self.codec.buckets):
             raise UserError(f"the run '{self.name}' has a codec to learn: give codec.train and codec.buckets")
         if not self.denoiser.buckets:
             raise UserError(f"the run '{self.name}' has nothing to train on: give denoiser.buckets")

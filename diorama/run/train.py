@@ -12,16 +12,18 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from diorama.codec import Codec, ConvCodecConfig, PixelCodec, autoencoder_of, decode, encode
+from diorama.codec import Codec, PixelCodec, autoencoder_of, decode, encode
 from diorama.codec.loss import Learner, Views
 from diorama.core import release
+from diorama.core.errors import UserError
 from diorama.core.files import write_text
 from diorama.data import ArraySource, Catalogue, loader
 from diorama.evaluate import quantise
+from diorama.interop.diffusers import PretrainedConfig
 from diorama.media import contact_sheet
 from diorama.net import text
 from diorama.run.examples import clips, conditions, media_of, some, sources, whole
-from diorama.run.folder import Folder
+from diorama.run.folder import Folder, codec_like
 from diorama.run.generate import Generator
 from diorama.run.latents import Cache, draw, fingerprint, views
 from diorama.run.run import Bucket, Run
@@ -35,8 +37,7 @@ def train_run(run: Run, catalogue: Catalogue, path: Path | str) -> Folder:
         UserError: the folder holds another run, the data do not fit, or training met a non-finite value.
         Stopped: after SIGTERM or Ctrl-C, with a checkpoint saved.
     """
-    folder = Folder(Path(path))
-    _possible(run, catalogue)
+    _possible(run, catalogue, Folder(Path(path)))
     with _first_process_first():
         folder = Folder.claim(path, run, catalogue)
     learn_tokenizer(run, catalogue, folder)
@@ -45,17 +46,46 @@ def train_run(run: Run, catalogue: Catalogue, path: Path | str) -> Folder:
     return folder
 
 
-def _possible(run: Run, catalogue: Catalogue) -> None:
+def _possible(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     """Raises `UserError` for what cannot be trained, before a folder is made for it."""
     run.layout.sharding()  # are there so many devices?
-    for stage in (run.codec, run.denoiser) if run.codec.train else (run.denoiser,):
-        sources(catalogue, stage.buckets)
-    key, codec = jax.random.key(0), run.codec.codec
-    if isinstance(codec, ConvCodecConfig):
-        jax.eval_shape(codec.init, key)
-        if run.codec.perceptual is None:
-            run.codec.loss.objective(codec)  # are its files there?
-    jax.eval_shape(partial(run.denoiser.denoiser.init, channels=codec.channels), key)
+    learned, config = run.codec.learned, run.codec.codec
+    if isinstance(config, PretrainedConfig):
+        config = _taken(config, folder)
+    codec = codec_like(run.codec, config)
+    for stage in (run.codec, run.denoiser) if learned else (run.denoiser,):
+        for bucket, _ in sources(catalogue, stage.buckets):
+            _codes(codec, bucket)
+    if learned and run.codec.perceptual is None:
+        run.codec.loss.objective(learned)  # are its files there?
+    jax.eval_shape(partial(run.denoiser.denoiser.init, channels=config.channels), jax.random.key(0))
+
+
+def _taken(config: PretrainedConfig, folder: Folder) -> Any:
+    """What the weights that a recipe names are built of.
+
+    Raises `UserError` where they are not there or not known, or others than those that the run of `folder` took. That
+    run has a copy of its own and goes on without them.
+    """
+    if not folder.weights.exists():
+        return config.load().config
+    if Path(config.path).exists() and config.note()["hash"] != folder.note()["hash"]:
+        raise UserError(
+            f"{folder.path} was trained on latents of other weights than {config.path} holds now: use another folder"
+        )
+    return folder.codec_config()
+
+
+def _codes(codec: Codec | PixelCodec, bucket: Bucket) -> None:
+    """Raises `UserError` where a codec cannot code clips of a bucket's shape and give them back in three channels."""
+    media = jax.ShapeDtypeStruct((1, bucket.frames, bucket.height, bucket.width, 3), np.float32)
+    try:
+        latents = jax.eval_shape(encode, codec, media)
+        again = jax.eval_shape(decode, codec, latents)
+    except (TypeError, ValueError) as error:  # of an array's shape
+        raise UserError(f"codec.codec cannot code RGB clips of {bucket}: {str(error).splitlines()[0]}") from None
+    if (latents.shape[-1], again.shape[-1]) != (codec.config.channels, 3):
+        raise UserError("codec.codec is made for media of other than three channels, and clips are RGB")
 
 
 @contextmanager
@@ -84,11 +114,13 @@ def learn_tokenizer(run: Run, catalogue: Catalogue, folder: Folder) -> None:
 
 
 def train_codec(run: Run, catalogue: Catalogue, folder: Folder) -> None:
-    """`codec.safetensors`: the first average of codec training, and the statistics of its latents."""
-    stage, path = run.codec, folder.path / "codec.safetensors"
-    if not isinstance(stage.codec, ConvCodecConfig) or stage.train is None or path.exists():
+    """`codec.safetensors`: the first average of codec training, or weights that are taken as they are; and the
+    statistics of their latents."""
+    stage, path, config = run.codec, folder.path / "codec.safetensors", run.codec.learned
+    if isinstance(stage.codec, PretrainedConfig):
+        _take(stage.codec, run, catalogue, folder)
+    if config is None or stage.train is None or path.exists():
         return
-    config = stage.codec
     found = sources(catalogue, stage.buckets)
     show = found[0][1]
     look = media_of(show, some(len(show), 8, run.seed))
@@ -114,6 +146,20 @@ def train_codec(run: Run, catalogue: Catalogue, folder: Folder) -> None:
         release.save(codec.measured(_some_latents(codec, catalogue, run)), path)
 
     _once(path, keep)
+
+
+def _take(config: PretrainedConfig, run: Run, catalogue: Catalogue, folder: Folder) -> None:
+    """`codec.json` and `codec.safetensors`: another project's weights, so that the run needs nothing outside of it."""
+
+    def keep() -> None:
+        codec = config.load()
+        release.save(
+            codec if codec.told else codec.measured(_some_latents(codec, catalogue, run)),
+            folder.path / "codec.safetensors",
+        )
+
+    _once(folder.weights, lambda: write_text(folder.weights, json.dumps(config.note(), indent=1) + "\n"))
+    _once(folder.path / "codec.safetensors", keep)
 
 
 def train_perceptual(run: Run, catalogue: Catalogue, folder: Folder) -> Path | None:
@@ -174,7 +220,7 @@ def train_denoiser(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     batches = loader(
         found, seed=run.seed + 1, host=jax.process_index(), hosts=jax.process_count(), augment=draw if several else None
     )
-    init = partial(stage.denoiser.init, channels=run.codec.codec.channels)
+    init = partial(stage.denoiser.init, channels=folder.codec_config().channels)
     train(
         stage.train, init, stage.objective, batches, folder.path / "denoiser",
         seed=run.seed, layout=run.layout, preview=_alone(_preview(run, catalogue, folder)), name="denoiser",

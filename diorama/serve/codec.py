@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from diorama.codec.loss import Perceptual
 from diorama.core.files import write_text
 from diorama.run import Folder
 from diorama.run.diagnose import STEP, Diagnosis, diagnose
@@ -18,14 +19,15 @@ from diorama.serve.template import template
 DEAD = 0.01  # decibels: a channel worth less holds nothing that can be seen
 
 
-def write_codec_report(folder: Folder) -> Path:
+def write_codec_report(folder: Folder, lpips: Perceptual | None = None) -> Path:
     """Write `codec.html` in the folder of a run whose codec is trained, and return its path.
 
+    lpips: what judges pictures, beside the pixels; if None, the run's own perceptual network, where it has one.
     Raises `UserError` as `diagnose`.
     """
-    run, seen = folder.run(), diagnose(folder)
+    run, seen = folder.run(), diagnose(folder, lpips)
     page = template("codec.html.j2", {"figure": "{:.4g}".format}).render(
-        run=run, path=folder.path, tile=TILE, step=STEP,
+        run=run, codec=folder.codec_config(), path=folder.path, tile=TILE, step=STEP,
         kinds=[_kind(one, run.sampling.rate) for one in seen],
     )  # fmt: skip
     path = folder.path / "codec.html"
@@ -42,6 +44,7 @@ def _kind(seen: Diagnosis, rate: float) -> dict[str, Any]:
     return {
         "title": f"Videos of {frames} frames, {height} × {width}" if frames > 1 else f"Stills, {height} × {width}",
         "about": about,
+        "resized": about["equal"][-1]["measures"],
         "dead": sum(worth < DEAD for worth in about["importance"]),
         "figures": [rates(seen), spectra(a), channels(seen)],
         "coded": [

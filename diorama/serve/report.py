@@ -15,6 +15,7 @@ from markupsafe import Markup
 from diorama.codec import PixelCodecConfig
 from diorama.core.files import write_text
 from diorama.evaluate import Score
+from diorama.interop.diffusers import PretrainedConfig
 from diorama.run import Folder, Run
 from diorama.run.evaluate import kept_scores
 from diorama.run.look import Look, look
@@ -97,16 +98,18 @@ def _what(run: Run, seen: Look) -> str:
     named = {"text": "steered by text", "label": "steered by class"}
     how = " and ".join(named.get(name, f"steered by {name}") for name in run.denoiser.denoiser.conditions)
     kinds = sorted({"images" if b.frames == 1 else "videos" for b in run.denoiser.buckets})
+    taken = isinstance(run.codec.codec, PretrainedConfig)
+    origin = "on the latents of a codec with others' weights," if taken else "from scratch"
     _, height, width = seen.about["bucket"].split("x")
     data = seen.about["data"]
     return (
         f"A generator of {' and '.join(kinds)} of {height} × {width} pixels, {how or 'without prompts'}, "
-        f"trained from scratch on {seen.about['trained']:,} clips of “{data['name']}”."
+        f"trained {origin} on {seen.about['trained']:,} clips of “{data['name']}”."
     )
 
 
 def _learned(run: Run) -> bool:
-    """Whether the run has a codec of its own."""
+    """Whether the run has a codec that somebody trained."""
     return not isinstance(run.codec.codec, PixelCodecConfig)
 
 

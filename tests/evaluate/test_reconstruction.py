@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diorama.evaluate import flicker, jpeg_at, psnr, reconstruction_scores, ssim
+from diorama.core import UserError
+from diorama.evaluate import flicker, jpeg_at, ms_ssim, psnr, reconstruction_scores, scales, ssim
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,79 @@ def test_ssim_is_one_for_equal_clips_and_falls_with_noise(stills: np.ndarray) ->
     noisy = [np.clip(stills + rng.normal(0, s, stills.shape), 0, 255).astype(np.uint8) for s in (5, 30)]
     assert ssim(stills, stills) == pytest.approx(1)
     assert (ssim(stills, noisy[0]) > ssim(stills, noisy[1]) + 0.1).all()
+
+
+def pictures(h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
+    """Waves with noise, and the same with less contrast, more light and more noise."""
+    rng = np.random.default_rng(11)
+    y, x = np.mgrid[:h, :w]
+    wave = np.stack([np.sin(x / (5 + k)) * np.cos(y / (9 - k)) for k in range(3)], -1)
+    a = np.rint(127 + 80 * wave + rng.uniform(-20, 20, (h, w, 3))).astype(np.uint8)
+    b = np.clip(np.rint(0.8 * a.astype(float) + 30 + rng.normal(0, 25, a.shape)), 0, 255).astype(np.uint8)
+    return a[None, None], b[None, None]
+
+
+def test_ms_ssim_has_as_many_scales_as_fit() -> None:
+    sides = {176: 5, 175: 4, 88: 4, 64: 3, 44: 3, 32: 2, 22: 2, 21: 1, 11: 1}
+    assert {side: scales(side, 999) for side in sides} == sides == {side: scales(999, side) for side in sides}
+    with pytest.raises(UserError, match="11 pixels a side or more, and these have 16 x 10"):
+        scales(16, 10)
+
+
+def test_ms_ssim_is_one_for_equal_clips_and_falls_with_noise(stills: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1, stills.shape)
+    noisy = [np.clip(stills + s * noise, 0, 255).astype(np.uint8) for s in (2, 8, 32, 128)]
+    values = np.array([ms_ssim(stills, x) for x in (stills, *noisy)])
+    assert values[0] == pytest.approx(1)
+    assert (np.diff(values, axis=0) < 0).all()
+    assert (values >= 0).all()
+    waves, _ = pictures(32, 32)
+    assert ms_ssim(waves, 255 - waves)[0] == 0  # every structure is turned over
+
+
+def test_ms_ssim_of_one_scale_is_ssim() -> None:
+    a, b = pictures(21, 30)
+    np.testing.assert_allclose(ms_ssim(a, b), ssim(a, b), rtol=1e-10)
+
+
+def test_ms_ssim_is_a_mean_over_channels_and_frames() -> None:
+    a, b = pictures(33, 25)
+    apart = [ms_ssim(a[..., [k]], b[..., [k]])[0] for k in range(3)]
+    assert ms_ssim(a, b)[0] == pytest.approx(np.mean(apart))
+    assert np.ptp(apart) > 1e-4
+    videos = [np.concatenate(x, 1) for x in ((a, a), (a, b))]
+    assert ms_ssim(*videos)[0] == pytest.approx((1 + np.mean(apart)) / 2)
+
+
+def test_ms_ssim_is_what_its_equations_say() -> None:
+    """Window by window: Wang et al. 2003, equations (1) to (3) and (7), two scales of one channel."""
+    a, b = (x[0, 0, :, :, 0].astype(float) for x in pictures(25, 23))
+    steps = np.arange(-5, 6)
+    window = np.exp(-(steps[:, None] ** 2 + steps**2) / (2 * 1.5**2))
+    window /= window.sum()
+    c1, c2 = 0.0001 * 255**2, 0.0009 * 255**2
+    terms = []
+    for _ in range(2):
+        light, contrast, structure = np.zeros((3, a.shape[0] - 10, a.shape[1] - 10))
+        for i, j in np.ndindex(light.shape):
+            x, y = a[i : i + 11, j : j + 11], b[i : i + 11, j : j + 11]
+            mx, my = (window * x).sum(), (window * y).sum()
+            sx, sy = (np.sqrt((window * (z - m) ** 2).sum()) for z, m in ((x, mx), (y, my)))
+            both = (window * (x - mx) * (y - my)).sum()
+            light[i, j] = (2 * mx * my + c1) / (mx**2 + my**2 + c1)
+            contrast[i, j] = (2 * sx * sy + c2) / (sx**2 + sy**2 + c2)
+            structure[i, j] = (both + c2 / 2) / (sx * sy + c2 / 2)
+        terms.append(((contrast * structure).mean(), (light * contrast * structure).mean()))
+        a, b = (np.array([[z[2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean() for j in range(z.shape[1] // 2)]
+                          for i in range(z.shape[0] // 2)]) for z in (a, b))  # fmt: skip
+    want = terms[0][0] ** (0.0448 / 0.3304) * terms[1][1] ** (0.2856 / 0.3304)
+    assert ms_ssim(*(x[..., :1] for x in pictures(25, 23)))[0] == pytest.approx(want, rel=1e-10)
+
+
+def test_ms_ssim_is_what_others_compute() -> None:
+    """pytorch-msssim 1.0.0 on torch 2.13.0, float64: ms_ssim(data_range=255) with weights that sum to 1."""
+    assert ms_ssim(*pictures(176, 192))[0] == pytest.approx(0.895364945473088, abs=1e-6)  # its window is float32
 
 
 def test_flicker_sees_only_error_that_moves() -> None:

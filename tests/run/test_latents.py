@@ -1,7 +1,6 @@
 """The latent cache: each latent is computed once, is the same whoever asks, and belongs to one clip and one codec."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -280,6 +279,7 @@ from diorama.core.layout import Layout
 from diorama.data import Catalogue
 from diorama.run import Folder, latents
 from tests.run.test_latents import VIDEO, cache
+from tests.shared import simulated
 latents.TOGETHER, latents.SHARD = 4, 6
 assert jax.device_count() == 4
 folder = Folder(Path(sys.argv[1]))
@@ -290,11 +290,10 @@ cache(Path(sys.argv[3]), folder, Catalogue(sys.argv[2])).fill(folder.codec(), La
 def test_four_devices_give_the_latents_of_one_bit_for_bit(tmp_path, folder, catalogue):
     made = cache(tmp_path / "one", folder, catalogue)
     fill(made, folder)
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", DEVICES, str(folder.path), str(catalogue.path), str(tmp_path / "four")]
     done = subprocess.run(
         command,
-        env=environment,
+        env=simulated(4),
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

@@ -1,6 +1,5 @@
 """A codec and its critic on two simulated devices; run as a program, it trains in three layouts."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from diorama.codec import ConvCodecConfig, Patch, Reconstruction
 from diorama.codec.loss import Adversary, CriticConfig
 from diorama.core import Layout
 from diorama.train import Role, Train, read_log, train
+from tests.shared import simulated
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH, STEPS = 8, 4
@@ -35,9 +35,8 @@ def main(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_sharded_codec_training_equals_single(tmp_path):
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "tests.sharded.test_codec", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=ROOT, env=simulated(2), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     for metric in ("loss", "mse", "critic.gradient_norm"):
         values = {name: np.array([line[metric] for line in read_log(tmp_path / name)]) for name in LAYOUTS}

@@ -1,6 +1,5 @@
 """The real denoiser, text and all, on eight simulated devices; run as a program, it trains in three layouts."""
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,6 +14,7 @@ from diorama.core import Layout
 from diorama.diffusion import DenoiserConfig, Denoising
 from diorama.train import Train, read_log, train
 from tests.net.tiny import CHANNELS, LABEL, TEXT, UNET
+from tests.shared import simulated
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH, STEPS = 16, 4
@@ -40,9 +40,8 @@ def main(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_sharded_denoising_equals_single(tmp_path):
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "tests.sharded.test_denoiser", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=ROOT, env=simulated(8), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     losses = {name: np.array([line["loss"] for line in read_log(tmp_path / name)]) for name in LAYOUTS}
     assert losses["one"].shape == (STEPS,)

@@ -1,6 +1,5 @@
 """Many devices, simulated or in two processes, give the losses of one."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from diorama.train import examples_done, load_model, read_log
+from tests.shared import simulated
 from tests.train import toy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,9 +20,7 @@ EXAMPLES = 1600
 
 def start(folder: Path, devices: int, *more: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "tests.train.toy", str(folder), "--examples", str(EXAMPLES), *more]
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=ROOT, env=simulated(devices), stderr=subprocess.PIPE, text=True)
 
 
 def finish(*runs: subprocess.Popen, code: int = 0) -> None:

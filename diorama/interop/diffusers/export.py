@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from diorama.codec import Codec
 from diorama.core.errors import UserError
 from diorama.core.files import write_aside
 from diorama.core.module import paths
@@ -18,19 +19,19 @@ from diorama.interop.diffusers.pretrained import WEIGHTS, Pretrained
 def export_kl(codec: Any, folder: Path | str) -> Path:
     """Write `codec` as `config.json` and safetensors, for `AutoencoderKL.from_pretrained(folder)`; returns the folder.
 
-    `codec` is an `AutoencoderKL`, or the `Pretrained` that holds one and whose statistics of latents are then
-    written: as they were read, or if they were measured since, as `latents_mean` and `latents_std`. Numbers are
-    written in float32. An existing `folder` that is an earlier export is replaced, whole or not at all.
+    `codec` is an `AutoencoderKL`, or the `Codec` that holds one (of a run, or `Pretrained`) and whose statistics of
+    latents are then written: as they were read, or if they were measured, as `latents_mean` and `latents_std`. Numbers
+    are written in float32. An existing `folder` that is an earlier export is replaced, whole or not at all.
 
     Raises:
         UserError: the codec is another architecture, has other than finite numbers, or `folder` holds other things.
     """
-    kept = codec if isinstance(codec, Pretrained) else None
-    model = codec.autoencoder if isinstance(codec, Pretrained) else codec
+    kept = codec if isinstance(codec, Codec) else None
+    model = codec.autoencoder if isinstance(codec, Codec) else codec
     if not isinstance(model, AutoencoderKL):
         raise UserError(
             f"{type(model).__name__} is not what diffusers calls AutoencoderKL, with its group norms and strided "
-            "convolutions, and cannot be written as one: train AutoencoderKLConfig.init(key) if you need the export"
+            "convolutions, and cannot be written as one: train an AutoencoderKLConfig if you need the export"
         )
     if wrong := [path for path, leaf in paths(model).items() if not np.isfinite(np.asarray(leaf, np.float32)).all()]:
         raise UserError(f"this codec has numbers that are not finite, in {wrong[0]}: nothing was written")
@@ -45,7 +46,7 @@ def export_kl(codec: Any, folder: Path | str) -> Path:
     return folder
 
 
-def _told(config: AutoencoderKLConfig, codec: Pretrained) -> AutoencoderKLConfig:
+def _told(config: AutoencoderKLConfig, codec: Codec) -> AutoencoderKLConfig:
     """`config`, with the statistics of `codec` if they are not its own."""
     own = Pretrained.of(codec.autoencoder, config)
     if np.array_equal(own.mean, codec.mean) and np.array_equal(own.deviation, codec.deviation):

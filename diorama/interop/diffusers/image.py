@@ -49,7 +49,7 @@ class AutoencoderKLConfig:
         norm_num_groups: groups of each norm; they divide every width.
         sample_size, force_upcast: kept for diffusers, which tiles and casts by them; nothing here depends on them.
         scaling_factor, shift_factor, latents_mean, latents_std: what makes latents about zero mean and unit variance,
-            (z - shift - mean) * scaling / std.
+            (z - shift - mean) * scaling / std. They are of weights that exist: a run that trains measures its own.
         use_quant_conv, use_post_quant_conv: a 1 x 1 convolution after the encoder, and before the decoder.
         mid_block_add_attention: self-attention at the lowest resolution.
     """
@@ -351,7 +351,7 @@ class Decoder(Module):
 
 
 class AutoencoderKL(Module):
-    """Encoder and decoder; `Pretrained` adds the latents' statistics."""
+    """Encoder and decoder; `Codec` or `Pretrained` adds the latents' statistics."""
 
     encoder: Encoder
     decoder: Decoder

@@ -2,37 +2,30 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diorama.codec.codec import latent_shape, moments, pad
+from diorama.codec.codec import Codec, Factors, moments, pad
 from diorama.core.array import Array, Float, Latents, Media
 from diorama.core.errors import UserError
-from diorama.core.module import Module, static
+from diorama.core.files import hash_bytes, hash_file
 from diorama.interop.diffusers.dc import AutoencoderDCConfig
 from diorama.interop.diffusers.image import AutoencoderKLConfig
 from diorama.interop.diffusers.video_cosmos import AutoencoderKLCosmosConfig
 from diorama.interop.diffusers.video_ltx import AutoencoderKLLTXVideoConfig
 from diorama.interop.diffusers.video_wan import AutoencoderKLWanConfig
-from diorama.interop.tensors import Tensors
+from diorama.interop.tensors import Tensors, parts
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-class Config(Protocol):
+class Config(Factors, Protocol):
     """What an architecture says of itself, and how it is built of a file's arrays."""
-
-    @property
-    def spatial(self) -> int: ...
-
-    @property
-    def temporal(self) -> int: ...
-
-    @property
-    def channels(self) -> int: ...
 
     def build(self, tensors: Tensors) -> Any:
         """A module with `encode(media) -> mean` and `decode(latents) -> media`; notes in `tensors` what is amiss."""
@@ -48,16 +41,14 @@ ARCHITECTURES: dict[str, Callable[[Mapping[str, Any]], Config]] = {
 }
 
 
-class Pretrained(Module):
-    """An autoencoder of diffusers as a codec of ours: latents of about zero mean and unit variance, any media size.
+class Pretrained(Codec):
+    """An autoencoder of diffusers as a codec of ours, whose statistics are those that its file tells.
 
     `mean` and `deviation` are those of the latents, a channel; with more rows than one, of each latent frame.
     """
 
-    autoencoder: Any
     mean: Float[Array, "f c"]
     deviation: Float[Array, "f c"]
-    config: Any = static()
 
     @staticmethod
     def of(autoencoder: Any, config: Any, given: Mapping[str, Any] | None = None) -> "Pretrained":
@@ -75,35 +66,30 @@ class Pretrained(Module):
             raise UserError("scaling_factor and latents_std are positive numbers")
         return Pretrained(autoencoder, jnp.float32(centre), jnp.float32(spread / scaling), config)
 
+    @property
+    def told(self) -> bool:
+        """Whether the file tells statistics; else latents are as the autoencoder makes them, of any mean and scale."""
+        return bool(len(self.mean) > 1 or np.any(self.mean != 0) or np.any(self.deviation != 1))
+
     def measured(self, latents: Iterable[np.ndarray]) -> "Pretrained":
-        """This codec with the statistics of batches of its own normalised latents: of an autoencoder that we trained.
+        """This codec with the statistics of batches of its own normalised latents, in place of those it has.
 
         One row of statistics, whatever there was.
         """
-        mean, deviation = moments(np.asarray(self._plain(jnp.asarray(batch))) for batch in latents)
+        mean, deviation = moments(np.asarray(self.restore(jnp.asarray(batch))) for batch in latents)
         return Pretrained(self.autoencoder, jnp.asarray(mean)[None], jnp.asarray(deviation)[None], self.config)
-
-    @property
-    def channels(self) -> int:
-        """Numbers a latent cell."""
-        return self.config.channels
 
     def encode(self, media: Media) -> Latents:
         """The posterior's mean, normalised. Edges are repeated to whole cells and 1 + k * temporal frames."""
-        mean = self.autoencoder.encode(pad(media, self.config))
-        centre, spread = self._statistics(mean.shape[1])
-        return (mean - centre) / spread
+        return self.normalise(self.autoencoder.encode(pad(media, self.config)))
 
-    def decode(self, latents: Latents) -> Media:
-        """Media in [-1, 1] (clipped), of 1 + (t - 1) * temporal frames."""
-        return jnp.clip(self.autoencoder.decode(self._plain(latents)), -1, 1)
+    def normalise(self, latents: Latents) -> Latents:
+        """The autoencoder's latents over their statistics. Raises `UserError` for frames of which none are told."""
+        centre, spread = self._statistics(latents.shape[1])
+        return (latents - centre) / spread
 
-    def latent_shape(self, t: int, h: int, w: int) -> tuple[int, int, int, int]:
-        """The shape of the latents of media `(t, h, w)`."""
-        return latent_shape(self.config, t, h, w)
-
-    def _plain(self, latents: Latents) -> Latents:
-        """Latents as the decoder takes them."""
+    def restore(self, latents: Latents) -> Latents:
+        """The inverse of `normalise`."""
         centre, spread = self._statistics(latents.shape[1])
         return latents * spread + centre
 
@@ -137,19 +123,64 @@ def pretrained(path: Path | str) -> Pretrained:
             configuration; the sentence lists them.
     """
     folder, weights = _find(Path(path))
-    options = _options(folder / "config.json")
-    name = options.get("_class_name")
-    if name not in ARCHITECTURES:
-        raise UserError(f"{folder / 'config.json'} is of class {name!r}; known here are {', '.join(ARCHITECTURES)}")
-    try:
-        config = ARCHITECTURES[name](options)
-    except UserError as error:
-        raise UserError(f"{folder / 'config.json'}: {error}") from None
+    where = folder / "config.json"
+    config = architecture(_options(where), where)
     tensors = Tensors.open(weights)
     autoencoder = config.build(tensors)
     own = {s: tensors.take(s, (config.channels,)) for s in ("latents_mean", "latents_std") if s in tensors.arrays}
     tensors.finish()
     return Pretrained.of(autoencoder, config, own)
+
+
+def architecture(options: Mapping[str, Any], where: Path) -> Config:
+    """The configuration that `options` of the file `where` are. Raises `UserError` for what is not known here."""
+    name = options.get("_class_name")
+    if name not in ARCHITECTURES:
+        raise UserError(f"{where} is of class {name!r}; known here are {', '.join(ARCHITECTURES)}")
+    try:
+        return ARCHITECTURES[name](options)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+@dataclass(frozen=True)
+class PretrainedConfig:
+    """In a recipe: the codec that `pretrained(path)` gives. There is nothing to learn.
+
+    The statistics of its latents are those that the file tells. A file that tells none (`scaling_factor` 1, or null,
+    and neither shift, mean nor deviation) gets those of the run's own latents.
+
+    Args:
+        path: a folder of diffusers, a pipeline's with one in `vae/`, or a safetensors file in one.
+    """
+
+    path: str = ""
+
+    def load(self) -> Pretrained:
+        """The codec. Raises `UserError` as `pretrained` does."""
+        if not self.path:
+            raise UserError("PretrainedConfig has no path: give the folder of the weights, as codec.codec.path")
+        return pretrained(self.path)
+
+    def note(self) -> dict[str, Any]:
+        """Which weights those are, to be written as JSON: their `path`, the `hash` of what the files hold (config.json
+        and arrays), and the `config` that is told. Raises `UserError` where they are not there."""
+        folder, weights = _find(Path(self.path))
+        files = [folder / "config.json", weights, *(parts(weights) if weights.suffix == ".json" else [])]
+        content = hash_bytes(" ".join(map(hash_file, files)).encode())
+        return {"path": str(Path(self.path).resolve()), "hash": content, "config": _options(files[0])}
+
+
+def pretrained_like(config: Config) -> Pretrained:
+    """The codec of that architecture as shapes without numbers, for `release.load`."""
+    return jax.eval_shape(lambda: Pretrained.of(config.build(_Zeros({}, "")), config))
+
+
+class _Zeros(Tensors):
+    """A file that has every array it is asked for."""
+
+    def take(self, name: str, shape: tuple[int, ...]) -> Any:
+        return np.zeros(shape, np.float32)
 
 
 def _find(path: Path) -> tuple[Path, Path]:

@@ -9,7 +9,7 @@ import pytest
 from safetensors.flax import save_file as save_flax
 from safetensors.numpy import save_file
 
-from diorama.codec import decode, encode
+from diorama.codec import decode, encode, encode_chunks
 from diorama.core import UserError
 from diorama.core.module import Module, paths
 from diorama.interop.diffusers import AutoencoderKLConfig, Pretrained, pretrained
@@ -52,7 +52,7 @@ class Same(Module):
 
 
 def test_it_is_a_codec(codec):
-    assert codec.channels == 2
+    assert codec.config.channels == 2
     assert codec.latent_shape(3, 7, 5) == (3, 4, 3, 2)
     latents = encode(codec, MEDIA)
     assert latents.shape == (2, *codec.latent_shape(1, 7, 5))
@@ -203,3 +203,8 @@ def test_what_diffusers_saves_in_parts_is_read(size, codec, tmp_path):
     record.theirs(OPTIONS).save_pretrained(tmp_path, max_shard_size=size)
     assert (tmp_path / f"{WEIGHTS}.index.json").exists() == (size == "30KB")
     same(pretrained(tmp_path), codec)
+
+
+def test_it_codes_clips_whole(codec):
+    with pytest.raises(UserError, match="codes a clip whole"):
+        next(encode_chunks(codec, [np.zeros((1, 3, 16, 16, 3), np.float32)]))
