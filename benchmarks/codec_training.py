@@ -40,7 +40,7 @@ def stills(folder: Path, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Videos:
-    """Windows of `frames` frames of the clips in `video/panda70m`, from the middle square; the last clips held back."""
+    """Windows of `frames` frames of the clips in `video/panda70m`, from the middle square; some clips held back."""
 
     def __init__(self, folder: Path, frames: int, side: int) -> None:
         files = sorted((folder / "video" / "panda70m").glob("*.mp4"))

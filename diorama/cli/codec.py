@@ -53,7 +53,7 @@ def export(
 ) -> None:
     """Write a run's codec for diffusers: what AutoencoderKL.from_pretrained(FOLDER) loads.
 
-    For runs with such a codec, AutoencoderKLConfig or PretrainedConfig; the statistics of its latents go with it.
+    For runs whose codec is an AutoencoderKL, trained or taken; the statistics of its latents go with it.
 
     Example:  [bold]diorama codec export runs/mine --out vae[/bold]
     """

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from diorama.core import random
-from diorama.core.array import Array, Float, Key, Latents, UInt32
+from diorama.core.array import Array, Float, Int, Key, Latents, UInt32
 from diorama.core.errors import UserError
 from diorama.core.module import Module, static
 from diorama.net.layers import rms
@@ -101,6 +101,11 @@ class Rounded(Module):
         # bounded to half a level beyond the outer ones, so that all have the same share of the range
         level = middle + (1 - 1e-3) * levels / 2 * jnp.tanh(x.astype(jnp.float32))
         return (_through(level, jnp.round(level)) / middle - 1).astype(x.dtype)
+
+    def number(self, latents: Latents) -> Int[Array, "b t h w c"]:
+        """Which level each number is, from 0."""
+        middle = (jnp.array(self.levels, jnp.float32) - 1) / 2
+        return jnp.round((latents.astype(jnp.float32) + 1) * middle).astype(jnp.int32)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,8 @@ class ConvCodecConfig:
     def __post_init__(self) -> None:
         if any(n < 1 or n & (n - 1) for n in (self.spatial, self.temporal)):
             raise UserError("spatial and temporal are powers of two")
+        if min(self.channels, self.media_channels, self.depth, *self.widths) < 1 or self.middle < 0:
+            raise UserError("channels, media_channels, depth and widths are at least 1, and middle at least 0")
         levels = int(math.log2(max(self.spatial // self.front.size, 1))) + 1
         if self.spatial < self.front.size or len(self.widths) != levels:
             raise UserError(f"spatial={self.spatial} with a front of {self.front.size} takes {levels} widths")
@@ -80,7 +82,7 @@ class Encoder(Module):
 
     @staticmethod
     def init(key: Key, config: ConvCodecConfig) -> "Encoder":
-        keys = iter(jax.random.split(key, 64 + config.middle))
+        keys = iter(jax.random.split(key, 64 + config.middle + len(config.widths) * config.depth))
         widths, times = config.widths, int(math.log2(config.temporal))
         return Encoder(
             SpatialConv.init(next(keys), config.front.size**2 * config.media_channels, widths[0]),
@@ -127,7 +129,7 @@ class Decoder(Module):
 
     @staticmethod
     def init(key: Key, config: ConvCodecConfig) -> "Decoder":
-        keys = iter(jax.random.split(key, 64 + config.middle))
+        keys = iter(jax.random.split(key, 64 + config.middle + len(config.widths) * config.depth))
         widths, times = config.widths[::-1], int(math.log2(config.temporal))
         return Decoder(
             Linear.init(next(keys), config.channels, widths[0]),

@@ -15,6 +15,7 @@ from diorama.codec.loss.learned import NetworkConfig, OwnFeatures, OwnPerceptual
 from diorama.codec.loss.perceptual import Perceptual
 from diorama.codec.loss.pixel import L1, L2, Charbonnier, MultiScale, Wavelet
 from diorama.codec.loss.term import Coded, Comparison, Term
+from diorama.codec.token import TokenCodecConfig
 from diorama.core.array import Array, Float, Key, UInt32
 from diorama.core.errors import UserError
 from diorama.core.module import Module, dtype_of, static
@@ -70,15 +71,19 @@ class CodecLoss:
             raise UserError("the terms of a codec's loss ask for perceptual networks of several sizes: give them one")
         return next(iter(asked), None)
 
+    def suits(self, codec: CodecConfig) -> None:
+        """Raises `UserError` for terms that the codec's latents cannot have."""
+        for term in self.terms:
+            if not on_grid(codec) and isinstance(term, Equivariance | LatentSpectrum | Alignment):
+                raise UserError(f"'{term.name}' is for latents that lie as the picture does, not tokens: leave it out")
+            if isinstance(codec, TokenCodecConfig) and codec.least and isinstance(term, LatentNoise):
+                raise UserError(f"'{term.name}' would add noise to tokens that were dropped: leave it out, or `least`")
+
     def objective(self, codec: CodecConfig, own: Path | None = None) -> "Reconstruction":
         """The objective, with what the terms need from files. `own` is the release file of the perceptual network
         fitted to the run's own data. Raises `UserError` for files that do not fit, and for terms that need a grid where
         latents are none."""
-        spatial = [term.name for term in self.terms if isinstance(term, Equivariance | LatentSpectrum | Alignment)]
-        if spatial and not on_grid(codec):
-            raise UserError(
-                f"'{spatial[0]}' is a term for latents that lie as the picture does, not for tokens: leave it out"
-            )
+        self.suits(codec)
         return Reconstruction(codec, tuple(term.init(own) for term in self.terms), self.adversary)
 
 

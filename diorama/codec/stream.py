@@ -23,9 +23,12 @@ def encode_chunks(codec: Codec, frames: Iterable[Media], size: int = 8) -> Itera
         frames: its pieces (b, any number, h, w, c), in order.
         size: latent frames a chunk; what is under way at a time.
 
-    Raises `UserError` for a codec that is none of ours: those of other projects code a clip whole.
+    Raises `UserError` for a `size` below 1, and for a codec that is none of ours: those of other projects code a clip
+    whole.
     """
     past = _start(codec)
+    if size < 1:
+        raise UserError(f"chunks of {size} latent frames: give at least 1")
     for piece in _regrouped(frames, 1 + (size - 1) * codec.config.temporal, size * codec.config.temporal):
         latents, past = _encode(codec, _filled(codec, piece, past is None), past)
         yield latents

@@ -68,6 +68,8 @@ class TokenCodecConfig:
             raise UserError("spatial and temporal are powers of two")
         if min(self.size) < 1 or any(side % self.spatial for side in self.size):
             raise UserError(f"size={self.size}: patches of {self.spatial} pixels do not divide it")
+        if min(self.channels, self.media_channels) < 1:
+            raise UserError("channels and media_channels are at least 1")
         if self.tokens < 1 or (self.least is not None and not 1 <= self.least < self.tokens):
             raise UserError(f"tokens={self.tokens}, least={self.least}: keep at least 1, and None keeps all")
         if not 0 <= self.masked < 1:

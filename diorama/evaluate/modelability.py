@@ -24,7 +24,7 @@ class Modelability:
     """How a fixed small denoiser takes to latents in a fixed number of steps.
 
     ratio: its loss on held-back latents over that of a denoiser that knows each channel's mean and variance and nothing
-    else; 1 means that nothing was learned. It does not depend on the number of channels or their scale.
+    else; 1 means that nothing was learned. So figures compare between numbers of channels, for normalised latents.
     """
 
     ratio: float

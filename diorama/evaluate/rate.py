@@ -19,6 +19,7 @@ QUALITIES: dict[Stills, tuple[int, ...]] = {
     "JPEG": (1, 3, 6, 12, 25, 50, 75, 90), "WEBP": (1, 5, 15, 35, 60, 80, 92), "AVIF": (1, 10, 25, 40, 60, 80),
 }  # fmt: skip
 FACTORS: dict[Videos, tuple[int, ...]] = {coder: (51, 45, 39, 33, 27, 21, 15) for coder in ("libx264", "libx265")}
+OURS = "ours"
 NAMES = {"JPEG": "JPEG", "WEBP": "WebP", "AVIF": "AVIF", "libx264": "H.264", "libx265": "H.265"}
 
 
@@ -75,7 +76,12 @@ def codec_curve(
     for step in steps:
         levels = np.rint(latents / step).astype(np.int64)
         points.append(_point(clips, decode((levels * step).astype(np.float32)), latent_bits(levels)))
-    return _curve("ours", points)
+    return _curve(OURS, points)
+
+
+def quantised_curve(clips: Clips, again: Clips, levels: np.ndarray) -> Curve:
+    """Ours where latents are integers already, `levels` (n, ..., c), that decode to `again`: the one point there is."""
+    return _curve(OURS, [_point(clips, again, latent_bits(levels))])
 
 
 def other_curves(clips: Clips) -> list[Curve]:

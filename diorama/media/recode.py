@@ -21,10 +21,10 @@ OPTIONS = {
 
 
 def recode_stills(stills: np.ndarray, form: Stills, quality: int) -> tuple[np.ndarray, int]:
-    """Stills (n, h, w, 3) uint8 as one file decodes them, and the file's bits.
+    """Stills (n, h, w, 3) uint8 as one file decodes them, and their share of the file's bits.
 
     They lie side by side in one picture, so that its header counts once and not for every small still; tiles begin at
-    whole blocks. `quality` is Pillow's, 0 to 100.
+    whole blocks, and the last still is repeated until they fill the picture. `quality` is Pillow's, 0 to 100.
     """
     n, h, w, _ = stills.shape
     padded = np.pad(stills, ((0, 0), (0, -h % CELL), (0, -w % CELL), (0, 0)), mode="edge")
@@ -38,7 +38,7 @@ def recode_stills(stills: np.ndarray, form: Stills, quality: int) -> tuple[np.nd
         file, form, quality=quality, **more
     )
     again = np.asarray(Image.open(file).convert("RGB")).reshape(rows.shape).transpose(0, 2, 1, 3, 4)
-    return again.reshape(tiles.shape)[:n, :h, :w], 8 * file.tell()
+    return again.reshape(tiles.shape)[:n, :h, :w], round(8 * file.tell() * n / (across * down))
 
 
 def recode_videos(clips: np.ndarray, form: Videos, quality: int, rate: float = 24.0) -> tuple[np.ndarray, int]:

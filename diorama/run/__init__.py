@@ -2,9 +2,11 @@
 
 from diorama.run.folder import Folder
 from diorama.run.generate import Generator
-from diorama.run.run import Bucket, CodecStage, DenoiserStage, Evaluation, Run, Sampling
+from diorama.run.run import Bucket, CodecStage, DenoiserStage, Evaluation, Run, Sampling, Variants
 from diorama.run.train import train_run
+from diorama.run.trained import TrainedConfig
 
 __all__ = [
-    "Bucket", "CodecStage", "DenoiserStage", "Evaluation", "Folder", "Generator", "Run", "Sampling", "train_run",
+    "Bucket", "CodecStage", "DenoiserStage", "Evaluation", "Folder", "Generator", "Run", "Sampling", "TrainedConfig",
+    "Variants", "train_run",
 ]  # fmt: skip

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from diorama.codec import Codec, compression, decode, encode, on_grid
+from diorama.codec.bottleneck import Lookup, Rounded
 from diorama.codec.loss import OwnPerceptual, Perceptual
 from diorama.core.array import Array
 from diorama.core.errors import UserError
@@ -27,12 +29,14 @@ from diorama.evaluate.modelability import LINE, NET, modelability
 from diorama.evaluate.rate import (
     FACTORS,
     NAMES,
+    OURS,
     QUALITIES,
     Curve,
     Point,
     codec_curve,
     latent_bits,
     other_curves,
+    quantised_curve,
     resized,
 )
 from diorama.media.recode import recode_stills, recode_videos
@@ -43,7 +47,7 @@ from diorama.run.latents import fingerprint
 from diorama.run.look import colours, in_parts
 from diorama.run.run import Bucket
 
-FORMAT = 3  # of codec.npz: another number means looking again
+FORMAT = 4  # of codec.npz: another number means looking again
 CLIPS = {1: 96, 2: 24}  # stills and videos that are measured
 LEAST = 8  # held-back clips; where there are fewer, training clips are looked at
 TRAIN = 512  # training clips whose latents are modelled
@@ -159,6 +163,9 @@ def _seen(folder: Folder, codec: Codec, bucket: Bucket, distance: PerceptualDist
     held = held if held and len(held) >= LEAST else None
     shown = held or train
     media = _whole_cells(codec, media_of(shown, some(len(shown), CLIPS[min(bucket.frames, 2)], run.seed)))
+    if len(media) < 4:
+        raise UserError(f"the catalogue has {len(media)} clips of {bucket}: a report on a codec wants at least 4")
+    scales(*media.shape[2:4])  # are they large enough?
     there, back = _coder(codec, bucket)
     latents = there(media)
     again = back(latents)
@@ -166,8 +173,15 @@ def _seen(folder: Folder, codec: Codec, bucket: Bucket, distance: PerceptualDist
     learned = there(_whole_cells(codec, media_of(train, some(len(train), TRAIN, run.seed))))
     grid = on_grid(codec.config)
     small = modelability(learned, latents, seed=run.seed, net=NET if grid else LINE) if held else None
-    curves = [codec_curve(media, latents, back), *other_curves(media)]
-    equal, pictures = _at_equal_bits(media, latents, back, numbers, distance)
+    levels = _levels(codec, latents)
+    ours = codec_curve(media, latents, back) if levels is None else quantised_curve(media, again, levels)
+    curves = [ours, *other_curves(media)]
+    if levels is None:
+        rounded = np.rint(latents / STEP).astype(np.int64)
+        coarse, bits = back((rounded * STEP).astype(np.float32)), latent_bits(rounded)
+    else:
+        coarse, bits = again, latent_bits(levels)
+    equal, pictures = _at_equal_bits(media, coarse, bits, numbers, distance)
     data, decoded, middle, *halves = map(
         FEATURES.moments, (media, again, back(between(latents)), media[::2], media[1::2])
     )
@@ -187,6 +201,7 @@ def _seen(folder: Folder, codec: Codec, bucket: Bucket, distance: PerceptualDist
         "importance": importance(media, again, latents, back).tolist(),
         "deviation": latents.std((0, 1, 2, 3)).tolist(),
         "curves": [asdict(curve) for curve in curves],
+        "quantised": levels is not None,
         "equal": equal,
     }  # fmt: skip
     arrays = {name: clip[:SHOWN] for name, clip in pictures.items()}
@@ -199,18 +214,22 @@ def _seen(folder: Folder, codec: Codec, bucket: Bucket, distance: PerceptualDist
 def _whole_cells(codec: Codec, media: np.ndarray) -> np.ndarray:
     """Clips without what would be filled up by repetition: no codec is to be judged by that."""
     _, t, h, w, _ = media.shape
-    temporal, spatial = codec.config.temporal, codec.config.spatial if on_grid(codec.config) else 1  # of one size alone
+    temporal, spatial = codec.config.temporal, codec.config.spatial
+    if not on_grid(codec.config):  # it takes one size alone
+        spatial = 1
     return media[:, : 1 + (t - 1) // temporal * temporal, : h // spatial * spatial, : w // spatial * spatial]
 
 
 def _coder(codec: Codec, bucket: Bucket) -> tuple[Callable, Callable]:
-    """Clips to latents and back, for any number and size of them, in batches of one size."""
+    """Clips to latents and back, for any number and size of them, in batches of one size; back to the bucket's size at
+    most, where edges were filled up."""
 
     def there(media: np.ndarray) -> np.ndarray:
         return in_parts(lambda x: encode(codec, x), bucket.batch, media / np.float32(127.5) - 1)
 
     def back(latents: np.ndarray) -> np.ndarray:
-        return quantise(in_parts(partial(decode, codec), bucket.batch, np.asarray(latents, np.float32)))
+        media = in_parts(partial(decode, codec), bucket.batch, np.asarray(latents, np.float32))
+        return quantise(media[:, : bucket.frames, : bucket.height, : bucket.width])
 
     return there, back
 
@@ -228,13 +247,19 @@ def _measures(media: np.ndarray, again: np.ndarray, distance: PerceptualDistance
     return {name: float(measure(media, again).mean()) for name, measure in found.items()}
 
 
+def _levels(codec: Codec, latents: np.ndarray) -> np.ndarray | None:
+    """The integers (n, t, h, w, k) that quantised latents are; None where latents are real numbers."""
+    bottleneck = getattr(codec.autoencoder, "bottleneck", None)
+    if not isinstance(bottleneck, Rounded | Lookup):
+        return None
+    return np.asarray(bottleneck.number(codec.restore(jnp.asarray(latents)))).reshape(*latents.shape[:4], -1)
+
+
 def _at_equal_bits(
-    media: np.ndarray, latents: np.ndarray, back: Callable, numbers: int, distance: PerceptualDistance | None
+    media: np.ndarray, ours: np.ndarray, bits: float, numbers: int, distance: PerceptualDistance | None
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """Ours with latents rounded to `STEP`, other codecs at the quality whose size is nearest, and plain resizing."""
-    levels = np.rint(latents / STEP).astype(np.int64)
-    bits = latent_bits(levels)
-    found = {"ours": (back((levels * STEP).astype(np.float32)), bits)}
+    """Ours, which took so many bits, other codecs at the quality whose size is nearest, and plain resizing."""
+    found = {OURS: (ours, bits)}
     if media.shape[1] == 1:
         for form in QUALITIES:
             again, size = _nearest(partial(recode_stills, media[:, 0], form), bits, range(1, 100))

@@ -5,7 +5,7 @@ catalogue.txt                  path, content hash and version of the catalogue t
 tokenizer.json                 learned from the captions
 perceptual/                    the run's own perceptual network, where the codec's loss asks for one
 codec/  denoiser/              training: checkpoints, log.jsonl, TensorBoard, previews
-codec.json                     of a codec that another project trained: which weights, and their configuration
+codec.json                     of a codec that another project or run trained: which one, and its configuration
 codec.safetensors              the codec with its latents' statistics
 denoiser.safetensors           the denoiser's average: with config.txt, tokenizer.json and codec.*, this is the release
 latents/                       where the latents of each bucket lie; of a run on pixels, themselves
@@ -23,15 +23,14 @@ import jax
 
 from diorama.codec import Codec, PixelCodec, PixelCodecConfig
 from diorama.core import release
-from diorama.core.config import flatten, parse
+from diorama.core.config import flatten, parse, to_text
 from diorama.core.errors import UserError
 from diorama.core.files import write_text
 from diorama.data import Catalogue
 from diorama.diffusion import Denoiser
-from diorama.interop.diffusers import PretrainedConfig
 from diorama.interop.diffusers.pretrained import architecture, pretrained_like
 from diorama.net import TextConfig, text
-from diorama.run.run import CodecStage, Run
+from diorama.run.run import Learned, Run, Taken
 
 
 @dataclass(frozen=True)
@@ -108,25 +107,39 @@ class Folder:
         return text.load(self.path / "tokenizer.json")
 
     @property
+    def parameters(self) -> Path:
+        return self.path / "codec.safetensors"
+
+    @property
     def weights(self) -> Path:
         return self.path / "codec.json"
 
     def note(self) -> dict[str, Any]:
-        """Which weights of another project the run took: `PretrainedConfig.note` at that time."""
+        """Which codec the run took from elsewhere: the `note` of `PretrainedConfig` or `TrainedConfig` at that time."""
         if not self.weights.exists():
             raise UserError(f"{self.weights} is not there: train the run first")
         return json.loads(self.weights.read_text())
 
-    def codec_config(self) -> Any:
-        """What the codec is built of, with the factors and channels of its latents: the recipe's own configuration, or
-        that of the weights which the recipe names."""
+    def told(self) -> str | dict[str, Any]:
+        """What the codec is built of, as JSON has it: the text of a configuration of ours, or the options that another
+        project's `config.json` tells."""
         config = self.run().codec.codec
-        return architecture(self.note()["config"], self.weights) if isinstance(config, PretrainedConfig) else config
+        return self.note()["config"] if isinstance(config, Taken) else to_text(Built(config))
+
+    def codec_config(self) -> Any:
+        """What the codec is built of, with the factors and channels of its latents."""
+        told = self.told()
+        return parse(told, Built).codec if isinstance(told, str) else architecture(told, self.weights)
+
+    def codec_like(self) -> Codec | PixelCodec:
+        """The codec as shapes without numbers."""
+        like = codec_like if isinstance(self.told(), str) else pretrained_like
+        return like(self.codec_config())
 
     def codec(self) -> Codec | PixelCodec:
         """The trained codec."""
-        like = codec_like(self.run().codec, self.codec_config())
-        return like if isinstance(like, PixelCodec) else release.load(self.path / "codec.safetensors", like)
+        like = self.codec_like()
+        return like if isinstance(like, PixelCodec) else release.load(self.parameters, like)
 
     def denoiser(self) -> Denoiser:
         """The trained denoiser."""
@@ -140,12 +153,17 @@ class Folder:
         return next((config for config in conditions if isinstance(config, TextConfig)), None)
 
 
-def codec_like(stage: CodecStage, config: Any) -> Codec | PixelCodec:
-    """The codec of a stage, built of `config`, as shapes without numbers."""
+@dataclass(frozen=True)
+class Built:
+    """A configuration with its class's name, to be written as text."""
+
+    codec: Learned | PixelCodecConfig
+
+
+def codec_like(config: Learned | PixelCodecConfig) -> Codec | PixelCodec:
+    """A codec of ours, as shapes without numbers."""
     if isinstance(config, PixelCodecConfig):
         return PixelCodec(config)
-    if stage.learned is None:
-        return pretrained_like(config)
     return jax.eval_shape(lambda: Codec.blank(config.init(jax.random.key(0)), config))
 
 

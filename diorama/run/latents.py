@@ -3,7 +3,7 @@
 CATALOGUE/latents/<codec>/<window>/
     <shard>/latents.npy     (n, t, h, w, c), read row by row through a memory map
     <shard>/rows.parquet    whose they are, with the moments and the spectrum of each
-    statistics.json         of all that the last pass was asked for
+    statistics.json         of all that the last pass which encoded something was asked for
 
 <codec> is the hash of the codec's parameters and configuration, <window> the frames, size, stride and number format. A
 row belongs to a clip by the hash of its content, a first frame, a crop and a side: clips that are added cost only
@@ -153,7 +153,8 @@ class Cache:
             with sole_writer(self.path, "encoding into") if jax.process_index() == 0 else nullcontext():
                 self._encode(codec, devices or jax.local_devices()[:1], self.index().missing, what)
                 _meet(self.path)
-        if len(missing) or not (self.path / "statistics.json").exists():
+        told = (self.path / "statistics.json").exists() or not os.access(self.path, os.W_OK)
+        if len(missing) or not told:
             self.statistics()
         return len(missing)
 

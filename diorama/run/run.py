@@ -3,15 +3,19 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from diorama.codec import CodecConfig, CodecLoss, ConvCodecConfig, PixelCodecConfig, TokenCodecConfig
+from diorama.codec import CodecLoss, ConvCodecConfig, PixelCodecConfig, TokenCodecConfig
 from diorama.core.config import to_text
 from diorama.core.errors import UserError
 from diorama.core.layout import Layout
 from diorama.diffusion import DenoiserConfig, Denoising
 from diorama.interop.diffusers import AutoencoderKLConfig, PretrainedConfig
+from diorama.run.trained import TrainedConfig
 from diorama.sample import DDIM, Euler, Heun
 from diorama.sample.grid import Karras, LogitNormal, Shifted, Uniform
 from diorama.train import Train
+
+Learned = ConvCodecConfig | TokenCodecConfig | AutoencoderKLConfig
+Taken = PretrainedConfig | TrainedConfig
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,14 @@ class CodecStage:
     """How the codec is made.
 
     Args:
-        codec: its sizes; or another project's weights, or pixels, where nothing is to learn and the rest is left out.
+        codec: its sizes; or another project's weights, another run's codec, or pixels, where nothing is to learn and
+            the rest is left out.
         buckets, train: what it is trained on, and how.
         loss: what it is trained for. With an adversary, `train.roles` may give "critic" its own learning rate.
         perceptual: how the run's own perceptual network is trained first, where a term of the loss asks for one.
     """
 
-    codec: ConvCodecConfig | TokenCodecConfig | AutoencoderKLConfig | PretrainedConfig | PixelCodecConfig
+    codec: Learned | Taken | PixelCodecConfig
     buckets: tuple[Bucket, ...] = ()
     train: Train | None = None
     loss: CodecLoss = field(default_factory=CodecLoss)
@@ -62,9 +67,14 @@ class CodecStage:
             raise UserError("codec.perceptual is set and no term of codec.loss asks for a network: add OwnPerceptual()")
 
     @property
-    def learned(self) -> CodecConfig | None:
+    def learned(self) -> Learned | None:
         """What is trained; None where there is nothing to learn."""
-        return None if isinstance(self.codec, PretrainedConfig | PixelCodecConfig) else self.codec
+        return self.codec if isinstance(self.codec, Learned) else None
+
+    @property
+    def taken(self) -> Taken | None:
+        """What was trained elsewhere and is taken as it is, if anything."""
+        return self.codec if isinstance(self.codec, Taken) else None
 
 
 @dataclass(frozen=True)

@@ -6,28 +6,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from diorama.codec import Codec, PixelCodec, autoencoder_of, decode, encode
+from diorama.codec import Codec, PixelCodec, PixelCodecConfig, autoencoder_of, decode, encode
 from diorama.codec.loss import Learner, Views
 from diorama.core import release
 from diorama.core.errors import UserError
 from diorama.core.files import write_text
 from diorama.data import ArraySource, Catalogue, loader
 from diorama.evaluate import quantise
-from diorama.interop.diffusers import PretrainedConfig
 from diorama.media import contact_sheet
 from diorama.net import text
+from diorama.net.condition import Context
 from diorama.run.examples import clips, conditions, media_of, some, sources, whole
 from diorama.run.folder import Folder, codec_like
 from diorama.run.generate import Generator
 from diorama.run.latents import Cache, draw, fingerprint, views
-from diorama.run.run import Bucket, Run
-from diorama.train import Preview, load_model, train
+from diorama.run.run import Bucket, CodecStage, Learned, Run, Taken
+from diorama.run.trained import TrainedConfig
+from diorama.train import Preview, State, Train, load_model, train
 
 
 def train_run(run: Run, catalogue: Catalogue, path: Path | str) -> Folder:
@@ -49,43 +51,74 @@ def train_run(run: Run, catalogue: Catalogue, path: Path | str) -> Folder:
 def _possible(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     """Raises `UserError` for what cannot be trained, before a folder is made for it."""
     run.layout.sharding()  # are there so many devices?
-    learned, config = run.codec.learned, run.codec.codec
-    if isinstance(config, PretrainedConfig):
-        config = _taken(config, folder)
-    codec = codec_like(run.codec, config)
-    for stage in (run.codec, run.denoiser) if learned else (run.denoiser,):
-        for bucket, _ in sources(catalogue, stage.buckets):
+    codec = _codec(run.codec.codec, folder)
+    if run.codec.learned:
+        buckets = [bucket for bucket, _ in sources(catalogue, run.codec.buckets)]
+        for bucket in buckets:
             _codes(codec, bucket)
-    if learned and run.codec.perceptual is None:
-        run.codec.loss.objective(learned)  # are its files there?
-    jax.eval_shape(partial(run.denoiser.denoiser.init, channels=config.channels), jax.random.key(0))
+        if not folder.parameters.exists():
+            _learns(run.codec, min(buckets, key=lambda bucket: min(bucket.height, bucket.width)))
+    shapes = dict.fromkeys(_codes(codec, bucket) for bucket, _ in sources(catalogue, run.denoiser.buckets))
+    init = partial(run.denoiser.denoiser.init, channels=codec.config.channels)
+    net = _born(init, run.denoiser.train).net
+    for shape in shapes:  # conditions change none of them
+        x, level = (jax.ShapeDtypeStruct(size, np.float32) for size in (shape, shape[:2]))
+        jax.eval_shape(lambda net, x, level: net(x, level, Context()), net, x, level)
 
 
-def _taken(config: PretrainedConfig, folder: Folder) -> Any:
-    """What the weights that a recipe names are built of.
+def _codec(config: Learned | Taken | PixelCodecConfig, folder: Folder) -> Codec | PixelCodec:
+    """The codec of a recipe; all that is asked of it are shapes.
 
-    Raises `UserError` where they are not there or not known, or others than those that the run of `folder` took. That
-    run has a copy of its own and goes on without them.
+    Raises `UserError` where a codec that it takes is not there or not known, or another than the run of `folder` took.
+    That run has a copy of its own and goes on without what it took.
     """
+    if not isinstance(config, Taken):
+        return codec_like(config)
     if not folder.weights.exists():
-        return config.load().config
+        return config.load()
     if Path(config.path).exists() and config.note()["hash"] != folder.note()["hash"]:
         raise UserError(
             f"{folder.path} was trained on latents of other weights than {config.path} holds now: use another folder"
         )
-    return folder.codec_config()
+    return folder.codec_like()
 
 
-def _codes(codec: Codec | PixelCodec, bucket: Bucket) -> None:
-    """Raises `UserError` where a codec cannot code clips of a bucket's shape and give them back in three channels."""
-    media = jax.ShapeDtypeStruct((1, bucket.frames, bucket.height, bucket.width, 3), np.float32)
+def _learns(stage: CodecStage, bucket: Bucket) -> None:
+    """Raises `UserError` where files, parts or roles of what a codec is trained for do not fit it, or the smallest
+    clips."""
+    assert stage.learned is not None
+    assert stage.train is not None
+    with TemporaryDirectory() as where:
+        own = Path(where) / "perceptual.safetensors" if stage.perceptual else None
+        if own and stage.loss.own:  # it is trained later: zeros stand for it
+            like = jax.eval_shape(stage.loss.own.init, jax.random.key(0))
+            release.save(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like), own)
+        objective = stage.loss.objective(stage.learned, own)
+    model = _born(objective.init, stage.train)
+    batch = {"media": _clip(bucket), "id": jax.ShapeDtypeStruct((1,), np.uint32)}
+    jax.eval_shape(lambda *given: objective(*given), model, batch, jax.random.key(0))
+
+
+def _born(init: Callable[[Any], Any], how: Train) -> Any:
+    """What is trained, as shapes. Raises `UserError` for sizes that do not fit, and roles that nothing has."""
+    return jax.eval_shape(lambda key: State.init(init(key), how), jax.random.key(0)).model
+
+
+def _codes(codec: Codec | PixelCodec, bucket: Bucket) -> tuple[int, ...]:
+    """The shape of the latents of one clip. Raises `UserError` where a codec cannot code clips of a bucket's shape and
+    give them back in three channels."""
     try:
-        latents = jax.eval_shape(encode, codec, media)
+        latents = jax.eval_shape(encode, codec, _clip(bucket))
         again = jax.eval_shape(decode, codec, latents)
     except (TypeError, ValueError) as error:  # of an array's shape
         raise UserError(f"codec.codec cannot code RGB clips of {bucket}: {str(error).splitlines()[0]}") from None
     if (latents.shape[-1], again.shape[-1]) != (codec.config.channels, 3):
         raise UserError("codec.codec is made for media of other than three channels, and clips are RGB")
+    return latents.shape
+
+
+def _clip(bucket: Bucket) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, bucket.frames, bucket.height, bucket.width, 3), np.float32)
 
 
 @contextmanager
@@ -116,9 +149,9 @@ def learn_tokenizer(run: Run, catalogue: Catalogue, folder: Folder) -> None:
 def train_codec(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     """`codec.safetensors`: the first average of codec training, or weights that are taken as they are; and the
     statistics of their latents."""
-    stage, path, config = run.codec, folder.path / "codec.safetensors", run.codec.learned
-    if isinstance(stage.codec, PretrainedConfig):
-        _take(stage.codec, run, catalogue, folder)
+    stage, path, config = run.codec, folder.parameters, run.codec.learned
+    if stage.taken:
+        _take(stage.taken, run, catalogue, folder)
     if config is None or stage.train is None or path.exists():
         return
     found = sources(catalogue, stage.buckets)
@@ -148,18 +181,18 @@ def train_codec(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     _once(path, keep)
 
 
-def _take(config: PretrainedConfig, run: Run, catalogue: Catalogue, folder: Folder) -> None:
-    """`codec.json` and `codec.safetensors`: another project's weights, so that the run needs nothing outside of it."""
+def _take(config: Taken, run: Run, catalogue: Catalogue, folder: Folder) -> None:
+    """`codec.json` and `codec.safetensors`: what was trained elsewhere, so that the run needs nothing outside of it."""
 
     def keep() -> None:
+        if isinstance(config, TrainedConfig):
+            return config.copy(folder.parameters)
         codec = config.load()
-        release.save(
-            codec if codec.told else codec.measured(_some_latents(codec, catalogue, run)),
-            folder.path / "codec.safetensors",
-        )
+        measured = codec if codec.told else codec.measured(_some_latents(codec, catalogue, run))
+        return release.save(measured, folder.parameters)
 
     _once(folder.weights, lambda: write_text(folder.weights, json.dumps(config.note(), indent=1) + "\n"))
-    _once(folder.path / "codec.safetensors", keep)
+    _once(folder.parameters, keep)
 
 
 def train_perceptual(run: Run, catalogue: Catalogue, folder: Folder) -> Path | None:

@@ -10,6 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from diorama.codec.loss import Perceptual
 from diorama.core.files import write_text
+from diorama.evaluate.rate import OURS
 from diorama.run import Folder
 from diorama.run.diagnose import STEP, Diagnosis, diagnose
 from diorama.serve.embed import TILE, shown, strip
@@ -67,7 +68,7 @@ def rates(seen: Diagnosis) -> Markup:
         for axis, key, label in zip(axes, ("psnr", "ssim"), ("PSNR, dB", "SSIM"), strict=True):
             for curve, colour in zip(seen.curves, SERIES, strict=False):
                 axis.plot([p.bits for p in curve.points], [getattr(p, key) for p in curve.points], marker="o",
-                          color=colour, label=curve.name, lw=2.4 if curve.name == "ours" else 1.4)  # fmt: skip
+                          color=colour, label=curve.name, lw=2.4 if curve.name == OURS else 1.4)  # fmt: skip
             axis.set(xscale="log", xlabel="bits a pixel", ylabel=label)
             axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
             axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))

@@ -15,7 +15,6 @@ from markupsafe import Markup
 from diorama.codec import PixelCodecConfig
 from diorama.core.files import write_text
 from diorama.evaluate import Score
-from diorama.interop.diffusers import PretrainedConfig
 from diorama.run import Folder, Run
 from diorama.run.evaluate import kept_scores
 from diorama.run.look import Look, look
@@ -98,8 +97,7 @@ def _what(run: Run, seen: Look) -> str:
     named = {"text": "steered by text", "label": "steered by class"}
     how = " and ".join(named.get(name, f"steered by {name}") for name in run.denoiser.denoiser.conditions)
     kinds = sorted({"images" if b.frames == 1 else "videos" for b in run.denoiser.buckets})
-    taken = isinstance(run.codec.codec, PretrainedConfig)
-    origin = "on the latents of a codec with others' weights," if taken else "from scratch"
+    origin = f"on the latents of the codec in “{run.codec.taken.path}”," if run.codec.taken else "from scratch"
     _, height, width = seen.about["bucket"].split("x")
     data = seen.about["data"]
     return (

@@ -110,6 +110,8 @@ def test_fsq_takes_its_levels_and_no_others(levels):
         values = np.unique(latents[..., channel])
         assert len(values) == n
         np.testing.assert_allclose(values, np.linspace(-1, 1, n), atol=1e-6)
+        number = np.asarray(bottleneck.number(latents))[..., channel]
+        np.testing.assert_array_equal(number, np.searchsorted(values, latents[..., channel]))
     order = np.argsort(x[..., 0], axis=None)
     assert (np.diff(latents[..., 0].reshape(-1)[order]) >= 0).all()  # monotone
     slope = jax.grad(lambda v: bottleneck.settle(v).sum())(jnp.full((1, 1, 1, 1, 2), 0.1))
@@ -152,3 +154,17 @@ def test_grey_and_alpha_media(channels):
     codec = Codec.blank(made(config.init), config)
     media = RNG.uniform(-1, 1, (1, 1, 9, 6, channels)).astype(np.float32)
     assert decode(codec, encode(codec, media)).shape == (1, 1, 12, 8, channels)
+
+
+@pytest.mark.parametrize("wrong", [{"channels": 0}, {"widths": (0, 64)}, {"depth": 0}, {"middle": -1}])
+def test_impossible_sizes_are_refused(wrong):
+    with pytest.raises(UserError, match="at least"):
+        ConvCodecConfig(**wrong)
+
+
+def test_a_deep_one_has_keys_enough():
+    shallow, deep = (ConvCodecConfig(spatial=32, widths=(8,) * 5, depth=depth) for depth in (1, 14))
+    a, b = (jax.eval_shape(config.init, jax.random.key(0)) for config in (shallow, deep))
+    assert len(b.encoder.levels[0]) == 14 * len(a.encoder.levels[0])
+    few, many = (jax.random.split(jax.random.key(0), n) for n in (64, 134))
+    assert (few == many[:64]).all()  # so that a config of before starts where it did

@@ -78,3 +78,8 @@ def test_small_media_are_one_tile():
 def test_impossible_tiles_are_refused(tile, overlap):
     with pytest.raises(UserError, match="at most by half"):
         encode_tiles(codec_of(CONFIGS[0]), video(1), tile, overlap)
+
+
+def test_empty_chunks_are_refused():
+    with pytest.raises(UserError, match="at least 1"):
+        next(encode_chunks(codec_of(CONFIGS[0]), [video(5)], size=0))

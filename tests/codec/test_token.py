@@ -26,7 +26,7 @@ from diorama.codec import (
     latent_shape,
     shortened,
 )
-from diorama.codec.loss import L2, Equivariance, LatentSpectrum
+from diorama.codec.loss import L2, Equivariance, LatentNoise, LatentSpectrum
 from diorama.core import UserError
 from diorama.core.config import parse, to_text
 from diorama.core.module import Policy, paths
@@ -266,6 +266,6 @@ def test_it_learns_and_more_tokens_tell_more():
 def test_what_needs_a_grid_is_refused(codec):
     with pytest.raises(UserError, match="in tiles"):
         encode_tiles(codec, STILLS, tile=2, overlap=1)
-    for term in (Equivariance(), LatentSpectrum()):
+    for term in (Equivariance(), LatentSpectrum(), LatentNoise()):
         with pytest.raises(UserError, match="leave it out"):
             CodecLoss((L2(), term)).objective(CONFIG)

@@ -48,3 +48,11 @@ def test_clips_do_not_help_each_other(form):
     clips = np.random.default_rng(0).integers(0, 256, (1, 5, 32, 32, 3), np.uint8)
     (_, one), (_, two) = (recode_videos(np.repeat(clips, n, 0), form, 20) for n in (1, 2))
     assert two > 1.8 * one
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "AVIF"])
+def test_what_fills_the_picture_is_not_counted(form):
+    """Eight stills take three by three places; nine times the same one take as much a still."""
+    still = np.repeat(pictures(1, 1, 32, 32)[:, 0], 9, axis=0)
+    (_, eight), (_, nine) = (recode_stills(still[:n], form, 80) for n in (8, 9))
+    assert eight == pytest.approx(nine * 8 / 9, rel=1e-3)

@@ -7,11 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from diorama.codec import PixelCodecConfig, encode
+from diorama.codec import CodecLoss, PixelCodecConfig, TokenCodecConfig, encode
+from diorama.codec.loss import L2, Equivariance, LatentSpectrum, NetworkConfig, OwnPerceptual, Perceptual
 from diorama.core import UserError, override
 from diorama.run import Bucket, CodecStage, Folder
 from diorama.run.latents import fingerprint
 from diorama.run.train import (
+    _possible,
     clips,
     conditions,
     latents,
@@ -20,7 +22,9 @@ from diorama.run.train import (
     sources,
     train_codec,
     train_denoiser,
+    train_run,
 )
+from diorama.train import Role, Train
 from tests.run.conftest import RUN, STILL, VIDEO
 
 
@@ -93,6 +97,51 @@ def test_data_that_fit_no_bucket_are_said(tmp_path, catalogue):
     long = override(RUN, ["denoiser.buckets.0.frames=99", "denoiser.buckets.1.frames=98"])
     with pytest.raises(UserError, match=r"no training clip for any bucket \(99x32x32, 98x32x32\)"):
         train_denoiser(long, catalogue, Folder.claim(tmp_path, long, catalogue))
+
+
+def refused(run, catalogue, tmp_path, match):
+    with pytest.raises(UserError, match=match):
+        train_run(run, catalogue, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+OWN = OwnPerceptual(network=NetworkConfig((4,)))
+LINE = TokenCodecConfig(spatial=8, temporal=4, channels=2, tokens=3, width=32, depth=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"train": Train(8, roles=(Role("critic"),))}, "model has no 'critic': its parts are decoder, encoder"),
+        ({"buckets": (VIDEO, Bucket(9, 8, 8)), "loss": CodecLoss((L2(), LatentSpectrum()))}, "2 x 2 have no spectrum"),
+        ({"loss": CodecLoss((L2(), OWN, Perceptual("nowhere"))), "perceptual": Train(8)}, "nowhere cannot be read"),
+        ({"codec": LINE, "loss": CodecLoss((OWN, Equivariance())), "perceptual": Train(8)}, "as the picture does"),
+    ],
+    ids=["role", "size", "file", "latents"],
+)
+def test_what_a_codec_cannot_be_trained_for_is_said_first(changes, match, catalogue, tmp_path):
+    refused(replace(RUN, codec=replace(RUN.codec, **changes)), catalogue, tmp_path, match)
+
+
+def test_what_a_denoiser_cannot_be_is_said_before_its_codec_is_trained(catalogue, tmp_path):
+    refused(replace(RUN, codec=replace(RUN.codec, codec=LINE)), catalogue, tmp_path, "1x3 cannot be halved 1 times")
+    pixels = override(RUN, ["codec.codec=PixelCodecConfig"])
+    roles = replace(RUN.denoiser, train=Train(8, roles=(Role("critic"),)))
+    refused(
+        replace(pixels, denoiser=roles), catalogue, tmp_path, "model has no 'critic': its parts are conditions, net"
+    )
+
+
+def test_what_a_trained_codec_was_trained_for_is_not_looked_for(catalogue, folder):
+    _possible(replace(RUN, codec=replace(RUN.codec, loss=CodecLoss((Perceptual("gone"),)))), catalogue, folder)
+
+
+def test_a_network_of_its_own_may_be_trained_later(catalogue, tmp_path):
+    """What asks for it is looked at all the same."""
+    small = {"buckets": (replace(VIDEO, height=8, width=8),), "perceptual": Train(8)}
+    stage = replace(RUN.codec, loss=CodecLoss((OWN, LatentSpectrum())), **small)
+    refused(replace(RUN, codec=stage), catalogue, tmp_path, "2 x 2 have no spectrum")
+    _possible(replace(RUN, codec=replace(stage, loss=CodecLoss((OWN,)))), catalogue, Folder(tmp_path / "run"))
 
 
 def test_uint8():

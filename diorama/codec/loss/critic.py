@@ -102,7 +102,8 @@ class Adversary:
     """How critic and codec meet.
 
     Args:
-        critic: its sizes. Its learning rate is that of `Train.roles` with the path "critic".
+        critic: its sizes. With `Role("critic")` in `Train.roles` it has a learning rate, an optimiser and a limit of
+            its gradient of its own; without, those of the codec, and the limit is of both gradients together.
         start: training examples after which the codec hears of the critic.
         lead: how many examples earlier the critic begins to learn.
         pull: how much the codec heeds it.
