@@ -57,6 +57,17 @@ def of_the_system(error: Exception) -> str | None:
     return f"{f'{file}: ' if file else ''}{os.strerror(number)}: {_MENDED[number]}"
 
 
+def of_the_device(error: Exception) -> str | None:
+    """What to say where a device's memory did not suffice; None for other errors."""
+    if type(error).__name__ != "JaxRuntimeError" or "RESOURCE_EXHAUSTED" not in str(error):
+        return None
+    first = str(error).splitlines()[0].partition("RESOURCE_EXHAUSTED: ")[2]
+    return (
+        f"the device's memory does not suffice ({first.rstrip('.')}): give buckets a smaller batch or clips, set "
+        "train.accumulate, or take narrower networks; attention over many cells takes the most"
+    )
+
+
 def command(*words: object) -> str:
     """A `diorama` command as one would type it."""
     return shlex.join(["diorama", *map(str, words)])

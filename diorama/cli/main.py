@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from diorama.cli.codec import codec
-from diorama.cli.console import complain, of_the_system, quiet, say
+from diorama.cli.console import complain, of_the_device, of_the_system, quiet, say
 from diorama.cli.curate import curate
 from diorama.cli.demo import demo
 from diorama.cli.encode import encode
@@ -58,7 +58,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except Exception as error:
         from diorama.core.errors import UserError  # here, because it brings JAX along and `--help` is to be quick
 
-        said = str(error) if isinstance(error, UserError) else of_the_system(error)
+        said = str(error) if isinstance(error, UserError) else of_the_system(error) or of_the_device(error)
         if said is None:
             raise
         complain(said)

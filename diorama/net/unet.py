@@ -143,10 +143,10 @@ class UNet(Module):
         """Args: `x` noisy latents of about unit variance; `level` in [0, 1], each frame's own noise level."""
         cell = 2 ** (len(self.down) - 1)
         if x.shape[2] % cell or x.shape[3] % cell:
-            raise UserError(
-                f"latents of {x.shape[2]}x{x.shape[3]} cannot be halved {len(self.down) - 1} times: "
-                f"give net.widths fewer levels, or clips sides that {cell} latent cells divide"
-            )
+            mend = f"give net.widths fewer levels, or clips sides that {cell} latent cells divide"
+            if x.shape[2] == 1:
+                mend = "a line of tokens takes a TransformerConfig with patch=1"
+            raise UserError(f"latents of {x.shape[2]}x{x.shape[3]} cannot be halved {len(self.down) - 1} times: {mend}")
         embedding = self.level(level)
         if context.broadcast is not None:
             embedding = embedding + self.context(context.broadcast)[:, None]

@@ -12,7 +12,7 @@ from diorama.codec.loss import Perceptual
 from diorama.core.files import write_text
 from diorama.evaluate.rate import OURS
 from diorama.run import Folder
-from diorama.run.diagnose import STEP, Diagnosis, diagnose
+from diorama.run.diagnose import LEAST, STEP, Diagnosis, diagnose
 from diorama.serve.embed import TILE, shown, strip
 from diorama.serve.plots import SERIES, STYLE, panels, spectra, svg
 from diorama.serve.template import template
@@ -28,7 +28,7 @@ def write_codec_report(folder: Folder, lpips: Perceptual | None = None) -> Path:
     """
     run, seen = folder.run(), diagnose(folder, lpips)
     page = template("codec.html.j2", {"figure": "{:.4g}".format}).render(
-        run=run, codec=folder.codec_config(), path=folder.path, tile=TILE, step=STEP,
+        run=run, codec=folder.codec_config(), path=folder.path, tile=TILE, step=STEP, least=LEAST,
         kinds=[_kind(one, run.sampling.rate) for one in seen],
     )  # fmt: skip
     path = folder.path / "codec.html"

@@ -6,6 +6,7 @@ anything is saved. Nothing crosses between host and device unasked (`jax.transfe
 """
 
 import json
+import os
 import signal
 import threading
 import time
@@ -267,6 +268,7 @@ def _signals() -> Iterator[list[int]]:
         if number == signal.SIGINT and requested:
             raise KeyboardInterrupt
         requested.append(number)
+        os.write(2, b"\nstopping after this step, with a checkpoint\n")  # print may be under way
 
     numbers = [signal.SIGTERM, signal.SIGINT] if jax.process_count() == 1 else []
     old = {number: signal.signal(number, note) for number in numbers}
