@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import duckdb
+import jax
 import pytest
 
 from diorama.cli.main import main
@@ -147,6 +148,18 @@ def test_a_full_disk_is_one_sentence(
     code, _, err = run(capsys, "curate", "x", "--out", "c")
     assert (code, err.count("\n")) == (1, 1)
     assert err.startswith("diorama: No space left on device: make room there")
+
+
+def test_too_little_memory_on_the_device_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 87135393728 bytes.\nDetails")
+
+    monkeypatch.setattr("diorama.data.curate", full, raising=False)
+    code, _, err = run(capsys, "curate", "x", "--out", "c")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "(Out of memory allocating 87135393728 bytes): give buckets a smaller batch" in err
 
 
 @pytest.mark.parametrize("error", [OSError("cannot identify image file"), ConnectionRefusedError(111, "refused")])
