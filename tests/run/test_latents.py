@@ -1,6 +1,7 @@
 """The latent cache: each latent is computed once, is the same whoever asks, and belongs to one clip and one codec."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from diorama.run.latents import Cache, View, draw, fingerprint, views
 from diorama.run.run import Variants
 from diorama.run.train import latents, train_denoiser
 from tests.run.conftest import RUN, STILL, VIDEO
+from tests.shared import simulated
 
 BOTH = Variants(flips=True, crops=2)
 
@@ -279,7 +281,6 @@ from diorama.core.layout import Layout
 from diorama.data import Catalogue
 from diorama.run import Folder, latents
 from tests.run.test_latents import VIDEO, cache
-from tests.shared import simulated
 latents.TOGETHER, latents.SHARD = 4, 6
 assert jax.device_count() == 4
 folder = Folder(Path(sys.argv[1]))
