@@ -26,9 +26,10 @@ def encode_chunks(codec: Codec, frames: Iterable[Media], size: int = 8) -> Itera
     Raises `UserError` for a `size` below 1, and for a codec that is none of ours: those of other projects code a clip
     whole.
     """
-    past = _start(codec)
+    _check(codec)
     if size < 1:
         raise UserError(f"chunks of {size} latent frames: give at least 1")
+    past: Past | None = None
     for piece in _regrouped(frames, 1 + (size - 1) * codec.config.temporal, size * codec.config.temporal):
         latents, past = _encode(codec, _filled(codec, piece, past is None), past)
         yield latents
@@ -42,18 +43,18 @@ def decode_chunks(codec: Codec, latents: Iterable[Latents]) -> Iterator[Media]:
 
     Raises `UserError` as `encode_chunks` does.
     """
-    past = _start(codec)
+    _check(codec)
+    past: Past | None = None
     for piece in latents:
         media, past = _decode(codec, piece, past)
         yield media
 
 
-def _start(codec: Codec) -> Past | None:
-    """Nothing was before the first chunk."""
+def _check(codec: Codec) -> None:
+    """Raises `UserError` unless the codec codes chunk by chunk."""
     if not hasattr(getattr(codec.autoencoder, "encoder", None), "chunk"):
         name = type(codec.autoencoder).__name__
         raise UserError(f"{name} codes a clip whole, and not chunk by chunk: code shorter clips, each by itself")
-    return None
 
 
 @jax.jit

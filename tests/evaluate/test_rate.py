@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from diorama.evaluate.rate import Curve, Point, codec_curve, latent_bits, other_curves, resized
+from diorama.evaluate.rate import Curve, Point, codec_curve, latent_bits, other_curves, quantised_curve, resized
 from diorama.evaluate.reconstruction import psnr
 
 RNG = np.random.default_rng(0)
@@ -68,3 +68,13 @@ def test_resizing_keeps_as_many_numbers():
     np.testing.assert_array_equal(resized(media, media[0].size), media)
     few, many = (psnr(media, resized(media, media[0].size // part)).mean() for part in (64, 4))
     assert few < many
+
+
+def test_integers_are_counted_as_they_are():
+    """Latents that are integers already give one point: their own bits, and what they decode to."""
+    media = clips(4, 1)
+    levels = RNG.integers(0, 5, (4, 1, 4, 6, 2))
+    again = np.clip(media.astype(int) + 3, 0, 255).astype(np.uint8)
+    [point] = quantised_curve(media, again, levels).points
+    assert point.bits == pytest.approx(latent_bits(levels) / (4 * 32 * 48))
+    assert point.psnr == pytest.approx(psnr(media, again).mean())
