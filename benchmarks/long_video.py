@@ -34,7 +34,7 @@ LENGTHS = (2, 10, 30, 60)  # seconds
 
 def made() -> Codec:
     """A codec whose every weight is random."""
-    config = ConvCodecConfig(spatial=8, temporal=4, channels=6, front=Patch(2), widths=(48, 96, 96))
+    config = ConvCodecConfig(spatial=8, temporal=4, channels=6, front=Patch(4), widths=(96, 96))
     model = config.init(jax.random.key(0))
     leaves, structure = jax.tree.flatten(model)
     keys = jax.random.split(jax.random.key(1), len(leaves))

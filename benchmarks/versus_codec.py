@@ -134,14 +134,14 @@ class Task:
             self.batch, self.sample = 16, train
             self.feed: Feed = lambda: batches(train, self.batch, SEED)
             self.peers: dict[str, tuple[Callable[[], Any], bool]] = {"AutoencoderKL": (lambda: kl(4), True)}
-            self.ours = ConvCodecConfig(spatial=8, temporal=1, channels=4, front=Patch(2), widths=(48, 96, 96))
+            self.ours = ConvCodecConfig(spatial=8, temporal=1, channels=4, front=Patch(4), widths=(96, 96))
         else:
             videos = Videos(data, FRAMES, SIDE)
             self.batch, self.held = 2, videos.held
             self.sample = np.stack([clip[:1] for clip in videos.train])
             self.feed = lambda: videos.batches(self.batch, SEED)
             self.peers = {"AutoencoderKL": (lambda: kl(2), True), "AutoencoderKLWan": (lambda: wan(6), False)}
-            self.ours = ConvCodecConfig(spatial=8, temporal=4, channels=6, front=Patch(2), widths=(48, 96, 96))
+            self.ours = ConvCodecConfig(spatial=8, temporal=4, channels=6, front=Patch(4), widths=(96, 96))
 
     def fit(self, steps: int, rate: float, optimizer: Optimizer) -> Fit:
         """Ours, about to begin."""

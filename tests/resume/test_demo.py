@@ -1,15 +1,15 @@
-"""The demo, killed at random moments and run again, ends with the same numbers, bit for bit."""
+"""The demo, killed at a random moment of each of its steps and run again, ends with the same numbers, bit for bit."""
 
 import hashlib
 import json
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 TINY = (
@@ -17,7 +17,8 @@ TINY = (
     "denoiser.train.examples=640", "denoiser.train.checkpoint_every=160",
     "evaluation.samples=16", "evaluation.classifier_steps=60", "sampling.steps=2",
 )  # fmt: skip
-KILLS = 5
+# what shows that a step is under way: of a training, its first checkpoint
+BEGUN = ("catalogue", "codec/checkpoints/160", "catalogue/latents", "denoiser/checkpoints/160", "evaluation")
 
 
 def demo(out: Path) -> subprocess.Popen[bytes]:
@@ -33,26 +34,33 @@ def results(out: Path) -> dict[str, object]:
     return {**hashes, "scores": json.loads((out / "evaluation" / "scores.json").read_text())}
 
 
+def moments(process: subprocess.Popen[bytes], out: Path) -> list[float]:
+    """When each step began and the last one ended, in seconds, of a demo that runs to its end."""
+    moments: list[float] = []
+    while process.poll() is None:
+        if len(moments) < len(BEGUN) and (out / BEGUN[len(moments)]).exists():
+            moments.append(time.monotonic())
+        else:
+            time.sleep(0.05)
+    assert process.returncode == 0
+    assert len(moments) == len(BEGUN)
+    return [*moments, time.monotonic()]
+
+
 @pytest.mark.slow
-def test_killed_five_times_equals_straight(tmp_path: Path) -> None:
+def test_killed_in_every_step_equals_straight(tmp_path: Path) -> None:
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    began = time.monotonic()
-    assert demo(straight).wait() == 0
-    whole = time.monotonic() - began
+    began = moments(demo(straight), straight)
     draw = random.Random(0)
-    deaths = 0
-    while True:
+    for step, length in zip(BEGUN, np.diff(began), strict=True):
         process = demo(killed)
-        try:
-            code = process.wait(timeout=whole * draw.uniform(0.1, 0.35) if deaths < KILLS else None)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            deaths += 1
-            continue
-        assert code == 0
-        assert results(killed) == results(straight)
-        assert (killed / "report.html").stat().st_size > 0
-        if deaths == KILLS:
-            break
-        shutil.rmtree(killed)  # done before the fifth kill: another run for those that are left
+        while not (killed / step).exists():
+            assert process.poll() is None, f"ended before {step}"
+            time.sleep(0.05)
+        time.sleep(draw.uniform(0, 0.3) * length)  # what the first run compiled, this one finds: it is faster
+        assert process.poll() is None, f"ended in {step}, before it was killed"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert demo(killed).wait() == 0
+    assert results(killed) == results(straight)
+    assert (killed / "report.html").stat().st_size > 0
