@@ -10,9 +10,18 @@ from diorama.core.array import Array, Float, Key
 from diorama.core.module import Module, dtype_of, static
 from diorama.net import Conditions, LabelConfig, Output, TextConfig, Transformer, TransformerConfig, UNet, UNetConfig
 from diorama.net.condition import Signals
-from diorama.process import EDM, CosineVP, LinearVP, Prediction, Process, RectifiedFlow
+from diorama.process import (
+    EDM,
+    CosineVP,
+    LinearVP,
+    Prediction,
+    Process,
+    RectifiedFlow,
+    Trigonometric,
+    ZeroTerminal,
+)
 
-ProcessConfig = RectifiedFlow | CosineVP | LinearVP | EDM
+ProcessConfig = RectifiedFlow | CosineVP | LinearVP | ZeroTerminal | Trigonometric | EDM
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from diorama.core import random
 from diorama.core.array import Array, Float, Key, UInt32
 from diorama.diffusion.denoiser import Denoiser
-from diorama.process.density import LogitNormal, LogNormal, Uniform
+from diorama.process.density import LogitNormal, LogNormal, Spectral, Uniform, UniformLogSNR
 from diorama.process.gaussian import Process, expand
-from diorama.process.weighting import EDM, ELBO, X0, Epsilon, MinSNR, Sigmoid, V, Velocity, error
+from diorama.process.weighting import EDM, ELBO, P2, X0, Epsilon, MinSNR, Sigmoid, V, Velocity, error
 from diorama.train import Loss
 
 BANDS = 4  # of noise time, for the log
@@ -27,8 +27,8 @@ class Denoising:
             these, half have their first frame clean, so that a model learns to go on from a given picture.
     """
 
-    density: Uniform | LogitNormal | LogNormal = field(default_factory=LogitNormal)
-    weighting: X0 | Epsilon | V | Velocity | EDM | MinSNR | ELBO | Sigmoid = field(default_factory=Velocity)
+    density: Uniform | LogitNormal | LogNormal | UniformLogSNR | Spectral = field(default_factory=LogitNormal)
+    weighting: X0 | Epsilon | V | Velocity | EDM | MinSNR | P2 | ELBO | Sigmoid = field(default_factory=Velocity)
     independent: float = 0.0
 
     def times(self, process: Process, key: Key, ids: UInt32[Array, "b"], frames: int) -> Float[Array, "b t"]:

@@ -6,6 +6,7 @@ the batch (`stratified`) or drawn one by one from the example's id (`sample`).
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import jax
@@ -15,6 +16,7 @@ from jax.scipy.special import logit
 from jax.scipy.stats import norm
 
 from diorama.core.array import Array, Key, Shape
+from diorama.core.errors import UserError
 from diorama.core.random import uniform
 from diorama.process.gaussian import Process
 
@@ -105,3 +107,56 @@ class LogNormal(Density):
 
     def quantile(self, process: Process, u: Array) -> Array:
         return jnp.minimum(process.tau_of_logsnr(-2 * (self.mean + self.std * norm.ppf(u))), 1.0)
+
+
+@dataclass(frozen=True)
+class UniformLogSNR(Density):
+    """Every logsnr between `low` and `high` alike (VDM, Kingma et al. 2021, 2107.00630, with fixed ends)."""
+
+    low: float = -10.0
+    high: float = 10.0
+
+    def cdf(self, process: Process, tau: Array) -> Array:
+        return jnp.clip((self.high - process.logsnr(tau)) / (self.high - self.low), 0.0, 1.0)
+
+    def quantile(self, process: Process, u: Array) -> Array:
+        return jnp.minimum(process.tau_of_logsnr(self.high - u * (self.high - self.low)), 1.0)
+
+
+@dataclass(frozen=True)
+class Spectral(Density):
+    """Equal time for each octave of frequencies: `levels` are the logsnr at which octave after octave drowns in noise.
+
+    They fall: the finest frequencies first. Between two neighbours every logsnr is alike; see `spectral` for a fit.
+    """
+
+    levels: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.levels) < 2 or not all(a > b for a, b in pairwise(self.levels)):
+            raise UserError(f"levels={self.levels}: two or more values of logsnr that fall")
+
+    def cdf(self, process: Process, tau: Array) -> Array:
+        return jnp.interp(-process.logsnr(tau), -jnp.asarray(self.levels), self._shares())
+
+    def quantile(self, process: Process, u: Array) -> Array:
+        return jnp.minimum(process.tau_of_logsnr(jnp.interp(u, self._shares(), jnp.asarray(self.levels))), 1.0)
+
+    def _shares(self) -> Array:
+        return jnp.linspace(0.0, 1.0, len(self.levels))
+
+
+def spectral(power: np.ndarray) -> Spectral:
+    """The density that a spectrum asks for: `power` (k,) of one to k cycles, as `rapsd` gives it, mean over channels.
+
+    A frequency stands above the noise while alpha^2 P > sigma^2, so it drowns at logsnr = -log P. The octaves' edges
+    are k, k/2, k/4, ... 1 cycles; where power does not fall from one to the next, they are taken together.
+    Raises `UserError` for fewer than two octaves that differ.
+    """
+    cycles = len(power) / 2.0 ** np.arange(int(np.log2(len(power))) + 1)
+    edges = -np.log(np.interp(cycles, np.arange(1, len(power) + 1), power))
+    kept = [edges[0]]
+    for edge in edges[1:]:
+        if edge < kept[-1]:
+            kept.append(edge)
+    return Spectral(tuple(float(edge) for edge in kept))

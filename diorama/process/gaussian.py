@@ -123,16 +123,52 @@ class RectifiedFlow(Process):
 
 @dataclass(frozen=True)
 class CosineVP(Process):
-    """The quarter circle: alpha = cos(pi tau / 2), sigma = sin(pi tau / 2); logsnr = -2 log tan(pi tau / 2)."""
+    """The quarter circle: alpha = cos(pi tau / 2), sigma = sin(pi tau / 2); logsnr = -2 log tan(pi tau / 2).
+
+    `shift` multiplies sigma / alpha, and alpha^2 + sigma^2 stays 1: d / 64 for pictures of d x d pixels, in which the
+    same noise hides less (Hoogeboom et al. 2023, arXiv 2301.11093, equation 10).
+    """
+
+    shift: float = 1.0
 
     def alpha(self, tau: Array) -> Array:
-        return jnp.sin(jnp.pi / 2 * (1 - tau))  # exactly 0 at tau = 1, which cos is not in floating point
+        return _cosine(tau) / self._radius(tau)
 
     def sigma(self, tau: Array) -> Array:
-        return jnp.sin(jnp.pi / 2 * tau)
+        return self.shift * _sine(tau) / self._radius(tau)
 
     def tau_of_logsnr(self, logsnr: Array) -> Array:
-        return 2 / jnp.pi * jnp.arctan(jnp.exp(-jnp.asarray(logsnr) / 2))
+        return 2 / jnp.pi * jnp.arctan(jnp.exp(-jnp.asarray(logsnr) / 2) / self.shift)
+
+    def _radius(self, tau: Array) -> Array | float:
+        return 1.0 if self.shift == 1 else jnp.hypot(_cosine(tau), self.shift * _sine(tau))
+
+
+@dataclass(frozen=True)
+class Trigonometric(Process):
+    """The quarter circle with noise as large as the data: alpha = cos(pi tau / 2), sigma = sigma_data sin(pi tau / 2).
+
+    x_tau has the data's standard deviation at every tau (TrigFlow, Lu & Song 2024, arXiv 2410.11081).
+    """
+
+    sigma_data: float = field(default=0.5, kw_only=True)
+
+    def alpha(self, tau: Array) -> Array:
+        return _cosine(tau)
+
+    def sigma(self, tau: Array) -> Array:
+        return self.sigma_data * _sine(tau)
+
+    def tau_of_logsnr(self, logsnr: Array) -> Array:
+        return 2 / jnp.pi * jnp.arctan(jnp.exp(-jnp.asarray(logsnr) / 2) / self.sigma_data)
+
+
+def _cosine(tau: Array) -> Array:
+    return jnp.sin(jnp.pi / 2 * (1 - tau))  # exactly 0 at tau = 1, which cos is not in floating point
+
+
+def _sine(tau: Array) -> Array:
+    return jnp.sin(jnp.pi / 2 * tau)
 
 
 @dataclass(frozen=True)
@@ -164,6 +200,40 @@ class LinearVP(Process):
         integral = jax.nn.softplus(-jnp.asarray(logsnr))
         slope = self.beta_max - self.beta_min
         return 2 * integral / (self.beta_min + jnp.sqrt(self.beta_min**2 + 2 * slope * integral))
+
+
+@dataclass(frozen=True)
+class ZeroTerminal(Process):
+    """A variance-preserving process whose end is pure noise: alpha moved and stretched from [alpha(1), 1] to [0, 1].
+
+    Without it samplers start from noise that training never saw, and pictures keep a middling brightness (Lin et al.
+    2023, arXiv 2305.08891, algorithm 1). Predict v or the velocity: epsilon says nothing of x0 at the end.
+    """
+
+    process: LinearVP = field(default_factory=LinearVP)
+
+    def alpha(self, tau: Array) -> Array:
+        end = self._end()
+        return (self.process.alpha(tau) - end) / (1 - end)
+
+    def sigma(self, tau: Array) -> Array:
+        # sqrt(1 - alpha^2), with 1 - alpha from the inner process's sigma^2: no digits are lost near the data
+        ratio = (1 + self.alpha(tau)) / ((1 + self.process.alpha(tau)) * (1 - self._end()))
+        return self.process.sigma(tau) * jnp.sqrt(ratio)
+
+    def rates(self, tau: Array) -> tuple[Array, Array]:
+        alpha_dot = self.process.rates(tau)[0] / (1 - self._end())
+        return alpha_dot, -self.alpha(tau) * alpha_dot / jnp.maximum(self.sigma(tau), 1e-4)
+
+    def tau_of_logsnr(self, logsnr: Array) -> Array:
+        end, logsnr = self._end(), jnp.asarray(logsnr)
+        alpha = jnp.sqrt(jax.nn.sigmoid(logsnr))
+        inner = end + (1 - end) * alpha
+        missing = (1 - end) * jax.nn.sigmoid(-logsnr) / (1 + alpha)  # 1 - inner
+        return self.process.tau_of_logsnr(2 * jnp.log(inner) - jnp.log(missing * (1 + inner)))
+
+    def _end(self) -> Array:
+        return self.process.alpha(jnp.ones(()))
 
 
 @dataclass(frozen=True)

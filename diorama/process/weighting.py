@@ -119,6 +119,17 @@ class MinSNR(Weighting):
 
 
 @dataclass(frozen=True)
+class P2(Weighting):
+    """The error of epsilon times 1 / (1 + snr)^gamma: less for what is almost clean (Choi et al. 2022, 2204.00227)."""
+
+    gamma: float = 1.0
+
+    def __call__(self, process: Process, tau: Array) -> Array:
+        logsnr = process.logsnr(tau)
+        return jax.nn.sigmoid(logsnr) * jax.nn.sigmoid(-logsnr) ** self.gamma
+
+
+@dataclass(frozen=True)
 class ELBO(Weighting):
     """w = 1 for uniform tau: the likelihood bound. Has its true pole at tau = 0."""
 

@@ -10,8 +10,8 @@ from diorama.core.layout import Layout
 from diorama.diffusion import DenoiserConfig, Denoising
 from diorama.interop.diffusers import AutoencoderKLConfig, PretrainedConfig
 from diorama.run.trained import TrainedConfig
-from diorama.sample import DDIM, Euler, Heun
-from diorama.sample.grid import Karras, LogitNormal, Shifted, Uniform
+from diorama.sample import DDIM, DPMSolver, Euler, Heun
+from diorama.sample.grid import Beta, Cosine, Karras, LogitNormal, LogSNR, Shifted, Uniform
 from diorama.train import Train
 
 Learned = ConvCodecConfig | TokenCodecConfig | AutoencoderKLConfig
@@ -129,8 +129,8 @@ class Sampling:
         rate: frames a second of videos that are written.
     """
 
-    solver: Euler | Heun | DDIM = field(default_factory=Heun)
-    grid: Uniform | Shifted | LogitNormal | Karras = field(default_factory=Uniform)
+    solver: Euler | Heun | DDIM | DPMSolver = field(default_factory=Heun)
+    grid: Uniform | Shifted | LogitNormal | Karras | LogSNR | Cosine | Beta = field(default_factory=Uniform)
     steps: int = 20
     guidance: float = 2.0
     interval: tuple[float, float] = (0.0, 1.0)

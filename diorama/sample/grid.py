@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit, ndtr, ndtri
+from scipy.stats import beta
 
 from diorama.process.density import shifted
 from diorama.process.gaussian import Process
@@ -71,9 +72,51 @@ class Karras:
     rho: float = 7.0
 
     def __call__(self, process: Process, steps: int) -> np.ndarray:
-        with jax.ensure_compile_time_eval():
-            end = float(np.exp(-np.asarray(process.logsnr(jnp.ones(())), np.float64) / 2))
-            top = min(self.sigma_max, end) ** (1 / self.rho)
-            sigma = np.linspace(top, self.sigma_min ** (1 / self.rho), steps) ** self.rho
-            tau = np.asarray(process.tau_of_logsnr(jnp.asarray(-2 * np.log(sigma))), np.float64)
-        return np.concatenate([[1.0], tau[1:], [0.0]])
+        top = _end(process, self.sigma_max) ** (1 / self.rho)
+        return _by_noise(process, np.linspace(top, self.sigma_min ** (1 / self.rho), steps) ** self.rho)
+
+
+@dataclass(frozen=True)
+class LogSNR:
+    """Even in logsnr, that is in log(sigma/alpha), from sigma_max to sigma_min, then 0; "exponential" in k-diffusion.
+
+    The ends are as those of `Karras`.
+    """
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    def __call__(self, process: Process, steps: int) -> np.ndarray:
+        return _by_noise(process, np.geomspace(_end(process, self.sigma_max), self.sigma_min, steps))
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """(1 + cos(pi i / steps)) / 2: short steps at both ends."""
+
+    def __call__(self, process: Process, steps: int) -> np.ndarray:
+        return (1 + np.cos(np.pi * np.arange(steps + 1) / steps)) / 2
+
+
+@dataclass(frozen=True)
+class Beta:
+    """Quantiles of the beta distribution: short steps at both ends for a, b < 1 (Lee et al. 2024, arXiv 2407.12173)."""
+
+    a: float = 0.6
+    b: float = 0.6
+
+    def __call__(self, process: Process, steps: int) -> np.ndarray:
+        return beta.ppf(np.linspace(1.0, 0.0, steps + 1), self.a, self.b)
+
+
+def _end(process: Process, sigma_max: float) -> float:
+    """sigma/alpha where the process ends, at most `sigma_max`."""
+    with jax.ensure_compile_time_eval():
+        return min(sigma_max, float(np.exp(-np.asarray(process.logsnr(jnp.ones(())), np.float64) / 2)))
+
+
+def _by_noise(process: Process, sigma: np.ndarray) -> np.ndarray:
+    """Noise times of sigma/alpha that falls: the first is 1, for there the noise is drawn, and 0 is put at the end."""
+    with jax.ensure_compile_time_eval():
+        tau = np.asarray(process.tau_of_logsnr(jnp.asarray(-2 * np.log(sigma))), np.float64)
+    return np.concatenate([[1.0], tau[1:], [0.0]])

@@ -1,16 +1,14 @@
 """Guidance: from one denoiser make another that follows its conditions more closely. Solvers never hear of it."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from diorama.core.array import Array
+from diorama.process.convert import Denoiser
 from diorama.process.gaussian import expand
 from diorama.process.prediction import Prediction
-
-Denoiser = Callable[[Array, Array, Any], Prediction]  # (x_tau (b, t, h, w, c), tau (b, t), conditions) -> Prediction
 
 
 def classifier_free(

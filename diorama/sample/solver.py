@@ -111,7 +111,7 @@ class DDIM(Solver):
             a, b = process.at(tau, x.ndim), process.at(tau_next, x.ndim)
             ratio = divide(a.alpha * b.sigma, b.alpha * a.sigma)
             kappa = self.eta * jnp.sqrt(jnp.maximum(1 - ratio**2, 0.0))
-            epsilon = jnp.sqrt(1 - kappa**2) * epsilon + kappa * _noise(keys, x)
+            epsilon = jnp.sqrt(1 - kappa**2) * epsilon + kappa * fresh_noise(keys, x)
         return process.add_noise(here.x0, epsilon, tau_next), carry
 
 
@@ -121,8 +121,9 @@ def _churned(churn: float, process: Process, x: Array, tau: Array, tau_next: Arr
         return x, tau
     raised = jnp.clip(process.tau_of_logsnr(process.logsnr(tau) - 2 * jnp.log1p(churn)), tau, 1.0)
     tau_hat = jnp.where(tau_next < tau, raised, tau)
-    return process.renoise(x, tau, tau_hat, _noise(keys, x)), tau_hat
+    return process.renoise(x, tau, tau_hat, fresh_noise(keys, x)), tau_hat
 
 
-def _noise(keys: Key, x: Array) -> Array:
+def fresh_noise(keys: Key, x: Array) -> Array:
+    """Standard normal noise like `x` (b, t, h, w, c), from each example's own key."""
     return jax.vmap(lambda key: jax.random.normal(key, x.shape[1:], x.dtype))(keys)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
+from diorama.core.errors import UserError
 from diorama.core.random import stream
-from diorama.process import EDM, RectifiedFlow, density
+from diorama.process import EDM, CosineVP, RectifiedFlow, density
 from diorama.process.density import shift_for, shifted
 
 CASES = [
@@ -15,6 +16,9 @@ CASES = [
     (RectifiedFlow(), density.LogitNormal(-0.4, 1.0, shift=2.0)),
     (EDM(), density.LogNormal()),
     (RectifiedFlow(), density.LogNormal(-0.4, 1.0)),
+    (CosineVP(), density.UniformLogSNR()),
+    (EDM(), density.UniformLogSNR(-6.0, 8.0)),
+    (RectifiedFlow(), density.Spectral((5.0, 2.0, -1.0))),
 ]
 every = pytest.mark.parametrize(("process", "law"), CASES, ids=lambda c: str(c).replace("sigma_data", ""))
 IDS = jnp.arange(4096, dtype=jnp.uint32)
@@ -73,3 +77,24 @@ def test_shift_scales_the_noise_to_signal_ratio(x64):
     """For rectified flow S multiplies sigma/alpha, as S^2 times the pixels would."""
     process, tau = RectifiedFlow(), jnp.asarray([0.1, 0.5, 0.9])
     np.testing.assert_allclose(process.logsnr(shifted(tau, 3.0)), process.logsnr(tau) - 2 * np.log(3.0), rtol=1e-9)
+
+
+def test_uniform_logsnr_is_uniform(x64):
+    process, law = CosineVP(), density.UniformLogSNR(-8.0, 8.0)
+    np.testing.assert_allclose(
+        process.logsnr(law.quantile(process, jnp.linspace(0.25, 0.75, 3))), [4, 0, -4], atol=1e-9
+    )
+
+
+def test_a_spectrum_gives_each_octave_equal_time(x64):
+    """Power 3 k^-2 drowns at logsnr = 2 log k - log 3: every octave is 2 log 2 wide, and so all of logsnr is alike."""
+    law = density.spectral(3.0 * np.arange(1, 33) ** -2.0)
+    np.testing.assert_allclose(law.levels, 2 * np.log(2.0 ** np.arange(5, -1, -1)) - np.log(3), rtol=1e-12)
+    found = RectifiedFlow().logsnr(law.quantile(RectifiedFlow(), jnp.asarray([0.2, 0.4])))
+    np.testing.assert_allclose(found, 2 * np.log([16, 8]) - np.log(3), rtol=1e-9)
+
+
+def test_octaves_of_equal_power_are_taken_together():
+    assert len(density.spectral(np.asarray([8.0, 8, 8, 8, 4, 4, 4, 1])).levels) == 2
+    with pytest.raises(UserError, match="two or more values of logsnr that fall"):
+        density.spectral(np.ones(16))

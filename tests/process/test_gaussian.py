@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diorama.process import EDM, CosineVP, LinearVP, Process, RectifiedFlow, expand
+from diorama.process import EDM, CosineVP, LinearVP, Process, RectifiedFlow, Trigonometric, ZeroTerminal, expand
 
-PROCESSES = [RectifiedFlow(), CosineVP(), LinearVP(), EDM()]
+FEW = [RectifiedFlow(), CosineVP(), LinearVP(), EDM()]
+PROCESSES = [*FEW, CosineVP(shift=0.5), ZeroTerminal(), Trigonometric()]
 TAUS = np.linspace(0.02, 0.98, 25)
 
 
@@ -36,7 +37,9 @@ def test_ends_are_data_and_noise(process):
     assert (process.add_noise(x0, jnp.ones_like(x0), 0.0) == x0).all()
 
 
-@pytest.mark.parametrize("process", [RectifiedFlow(), CosineVP()], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(
+    "process", [RectifiedFlow(), CosineVP(), CosineVP(shift=3.0), ZeroTerminal(), Trigonometric()], ids=str
+)
 def test_noise_is_free_of_data_exactly_at_one(process):
     assert process.alpha(jnp.ones(())) == 0
     assert np.isneginf(process.logsnr(jnp.ones(())))
@@ -66,7 +69,7 @@ def test_closed_inverse_is_the_bisection(process, x64):
 
 
 def test_variance_preserving(x64):
-    for process in (LinearVP(), CosineVP()):
+    for process in (LinearVP(), ZeroTerminal(), CosineVP(), CosineVP(shift=0.5)):
         np.testing.assert_allclose(process.alpha(TAUS) ** 2 + process.sigma(TAUS) ** 2, 1, atol=1e-12)
 
 
@@ -75,6 +78,8 @@ def test_known_values(x64):
     np.testing.assert_allclose(LinearVP().alpha(1.0) ** 2, np.exp(-10.05), rtol=1e-12)
     np.testing.assert_allclose(CosineVP().logsnr(0.3), -2 * np.log(np.tan(np.pi * 0.3 / 2)), rtol=1e-12)
     np.testing.assert_allclose(EDM().sigma((0.002 / 80) ** (1 / 7)), 0.002, rtol=1e-12)
+    np.testing.assert_allclose(CosineVP(shift=2.0).logsnr(0.3), CosineVP().logsnr(0.3) - 2 * np.log(2), rtol=1e-12)
+    np.testing.assert_allclose(Trigonometric(sigma_data=0.5).at(TAUS, 1).scale, 0.5, rtol=1e-12)
     level = EDM().at(jnp.full((), (0.5 / 80) ** (1 / 7)), 0)
     np.testing.assert_allclose(1 / level.scale, 1 / np.sqrt(0.5**2 + 0.5**2), rtol=1e-12)  # EDM's c_in
 
@@ -113,3 +118,11 @@ def test_noise_time_is_per_clip_or_per_frame_or_per_position():
 
 def test_bfloat16_media_are_noised_in_single_precision():
     assert RectifiedFlow().add_noise(jnp.ones((1, 1, 1, 1, 1), jnp.bfloat16), 0.0, jnp.ones((1,))).dtype == jnp.float32
+
+
+def test_zero_terminal_is_the_published_rescaling(x64):
+    """arXiv 2305.08891, algorithm 1: sqrt(alpha_bar) moved by its last value and stretched to keep its first."""
+    inner, tau = LinearVP(), jnp.asarray(TAUS)
+    first, last = inner.alpha(0.0), inner.alpha(1.0)
+    wanted = (inner.alpha(tau) - last) * first / (first - last)
+    np.testing.assert_allclose(ZeroTerminal(inner).alpha(tau), wanted, rtol=1e-12)

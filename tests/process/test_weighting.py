@@ -58,8 +58,9 @@ def test_elbo_is_the_elbo(process, x64):
         (RectifiedFlow(), weighting.Velocity(), UNIFORM, lambda s: np.exp(-s / 2)),
         (EDM(), weighting.EDM(), density.LogNormal(), lambda s: norm.pdf(s, 2.4, 2.4) * (np.exp(-s) + 0.25)),
         (CosineVP(), weighting.MinSNR(5), UNIFORM, lambda s: np.minimum(1, 5 * np.exp(-s)) / np.cosh(s / 2)),
+        (CosineVP(), weighting.P2(0.5), UNIFORM, lambda s: (1 + np.exp(s)) ** -0.5 / np.cosh(s / 2)),
     ],
-    ids=["epsilon, cosine", "v, cosine", "flow matching", "EDM", "min-SNR, cosine"],
+    ids=["epsilon, cosine", "v, cosine", "flow matching", "EDM", "min-SNR, cosine", "P2, cosine"],
 )
 def test_effective_weights_of_the_literature(process, law, times, w, x64):
     tau = jnp.asarray(TAUS)

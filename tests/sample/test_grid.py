@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -5,11 +6,14 @@ from diorama.process import EDM, CosineVP, LinearVP, RectifiedFlow, density
 from diorama.sample import grid
 from tests.process.test_gaussian import PROCESSES
 
+GRIDS = [
+    grid.Uniform(), grid.Shifted(), grid.LogitNormal(0.3, 0.8, 2.0), grid.Karras(), grid.LogSNR(), grid.Cosine(),
+    grid.Beta(),
+]  # fmt: skip
+
 
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
-@pytest.mark.parametrize(
-    "times", [grid.Uniform(), grid.Karras(), grid.LogitNormal(0.3, 0.8, 2.0), grid.Shifted()], ids=str
-)
+@pytest.mark.parametrize("times", GRIDS, ids=str)
 @pytest.mark.parametrize("steps", [1, 2, 20])
 def test_grids_fall_from_noise_to_data(process, times, steps):
     taus = times(process, steps)
@@ -26,6 +30,20 @@ def test_karras_visits_its_noise_levels(process, x64):
     wanted = (80 ** (1 / 7) + i / 9 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7  # arXiv 2206.00364, equation 5
     taus = grid.Karras()(process, 10)
     np.testing.assert_allclose(np.exp(-process.logsnr(taus[1:-1]) / 2), wanted[1:], rtol=1e-6)
+
+
+def test_logsnr_is_even_in_the_logarithm_of_noise(x64):
+    taus = grid.LogSNR()(EDM(), 10)
+    np.testing.assert_allclose(np.diff(EDM().logsnr(jnp.asarray(taus[:-1])), 2), 0, atol=1e-9)
+    np.testing.assert_allclose(EDM().sigma(taus[-2]), 0.002, rtol=1e-9)
+
+
+def test_cosine_and_beta_step_least_at_the_ends():
+    for times in (grid.Cosine(), grid.Beta()):
+        steps = -np.diff(times(RectifiedFlow(), 20))
+        assert steps[0] < steps[10] > steps[-1]
+        np.testing.assert_allclose(steps, steps[::-1], atol=1e-12)
+    np.testing.assert_allclose(grid.Beta(1.0, 1.0)(RectifiedFlow(), 8), grid.Uniform()(RectifiedFlow(), 8), atol=1e-12)
 
 
 def test_karras_is_even_in_tau_for_edm():

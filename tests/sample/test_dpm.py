@@ -1,0 +1,97 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diorama.core.errors import UserError
+from diorama.process import EDM, CosineVP, LinearVP, RectifiedFlow
+from diorama.sample import DDIM, DPMSolver, grid
+from tests.process.test_gaussian import FEW
+from tests.sample.test_solver import MEAN, VARIANCE, start
+from tests.sample.truths import gaussian, gaussian_map, march, order
+
+every_process = pytest.mark.parametrize("process", FEW, ids=lambda p: type(p).__name__)
+
+
+@pytest.mark.parametrize("process", [RectifiedFlow(), CosineVP(), EDM(sigma_max=1e5)], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("solver", [DPMSolver(1), DPMSolver(2), DPMSolver(3)], ids=str)
+def test_it_reaches_its_order(process, solver, x64):
+    """With steps even in logsnr, from so much noise that x0 does not move in the first ones, which are of lower order.
+
+    From a logsnr of -6 on, where x0 moves, the first step's error is of second order, whatever the later ones'.
+    """
+    ends = -18.0, 6.0
+    high, low = (float(process.tau_of_logsnr(jnp.asarray(s))) for s in ends)
+    x = start(process)
+    exact = gaussian_map(process, x, high, low, MEAN, VARIANCE)
+    steps, errors = (480, 960, 1920), []
+    for n in steps:
+        taus = np.asarray(process.tau_of_logsnr(jnp.linspace(*ends, n + 1)))
+        found = march(solver, process, gaussian(process, MEAN, VARIANCE), taus, x)
+        errors.append(float(jnp.sqrt(jnp.mean((found - exact) ** 2))))
+    assert order(steps, errors) == pytest.approx(solver.order, abs=0.3), errors
+
+
+@every_process
+def test_first_order_is_ddim(process, x64):
+    x, denoise, taus = start(process), gaussian(process, MEAN, VARIANCE), grid.Karras()(process, 7)
+    found, ddim = (march(solver, process, denoise, taus, x) for solver in (DPMSolver(1), DDIM()))
+    np.testing.assert_allclose(found, ddim, rtol=1e-9, atol=1e-12)
+
+
+@every_process
+@pytest.mark.parametrize("solver", [DPMSolver(2), DPMSolver(3), DPMSolver(3, eta=1.0)], ids=str)
+def test_a_point_is_found_in_any_number_of_steps(process, solver):
+    """Data that are one point: x0 does not change along the path. From pure noise, in single precision."""
+    for steps in (1, 2, 5):
+        taus = grid.Uniform()(process, steps)
+        found = march(solver, process, gaussian(process, MEAN, 0.0), taus, start(process).astype(jnp.float32))
+        np.testing.assert_allclose(found, MEAN, atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", [DPMSolver(2), DPMSolver(3)], ids=str)
+def test_ten_steps_beat_ten_of_euler(solver, x64):
+    process, taus = EDM(), grid.LogSNR()(EDM(), 10)
+    x = start(process)
+    exact = gaussian_map(process, x, 1.0, 0.0, MEAN, VARIANCE)
+    error, euler = (
+        float(jnp.abs(march(s, process, gaussian(process, MEAN, VARIANCE), taus, x) - exact).max())
+        for s in (solver, DPMSolver(1))
+    )
+    assert error < euler / 2
+
+
+@pytest.mark.parametrize("process", [RectifiedFlow(), LinearVP()], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize("solver", [DPMSolver(1, eta=1.0), DPMSolver(2, eta=1.0), DPMSolver(3, eta=0.5)], ids=str)
+def test_with_fresh_noise_it_keeps_the_law(process, solver, x64):
+    x = start(process, b=8000, seed=5)
+    found = march(solver, process, gaussian(process, MEAN, VARIANCE), grid.Karras()(process, 200), x)
+    assert float(found.mean()) == pytest.approx(MEAN, abs=0.025)
+    assert float(found.var()) == pytest.approx(VARIANCE, rel=0.06)
+
+
+def test_a_frame_that_waits_comes_out_as_if_it_had_not(x64):
+    """Frame 1 stands still for three steps and then does what frame 0 did: its history is its own."""
+    process, taus = RectifiedFlow(), np.linspace(1.0, 0.0, 7)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 1, 1, 1, 1)))
+    rows = np.stack([np.r_[taus, [0, 0, 0]], np.r_[[1, 1, 1], taus]], axis=1)  # (steps + 1, t)
+    rows = np.broadcast_to(rows[:, None], (len(rows), 4, 2))
+    solver, denoise = DPMSolver(3), gaussian(process, MEAN, VARIANCE)
+    together = march_frames(solver, process, denoise, rows, jnp.tile(x, (1, 2, 1, 1, 1)))
+    alone = march(solver, process, denoise, taus, x)
+    np.testing.assert_allclose(together[:, 0], alone[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(together[:, 1], alone[:, 0], rtol=1e-12)
+
+
+def march_frames(solver, process, denoise, rows, x):
+    """As `march`, and as `sample` does it: a frame whose noise time does not change is left as it is."""
+    carry = solver.start(x)
+    keys = jnp.zeros((x.shape[0], 2), jnp.uint32)
+    for tau, tau_next in zip(jnp.asarray(rows[:-1]), jnp.asarray(rows[1:]), strict=True):
+        moved, carry = solver.step(denoise, process, x, tau, tau_next, keys, carry)
+        x = jnp.where((tau_next != tau)[:, :, None, None, None], moved, x)
+    return x
+
+
+def test_another_order_is_refused():
+    with pytest.raises(UserError, match="order=4: DPM-Solver"):
+        DPMSolver(4)
