@@ -6,7 +6,12 @@ Level 0 would compile twice as fast, but there XLA 0.10 gives NaN for the traini
 
 import os
 
+import hypothesis
 import pytest
+
+# a machine with other work is no fault of what is tested
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
