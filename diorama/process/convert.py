@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from diorama.core.array import Array
-from diorama.process.gaussian import Process, expand
+from diorama.process.gaussian import Process, divide, expand
 from diorama.process.prediction import Prediction
 
 Denoiser = Callable[[Array, Array, Any], Prediction]  # (x_tau (b, t, h, w, c), tau (b, t), conditions) -> Prediction
@@ -30,9 +30,9 @@ def as_process(denoiser: Denoiser, trained: Process, used: Process) -> Denoiser:
         own = jnp.where(inside, jnp.clip(trained.tau_of_logsnr(wanted), 0.0, 1.0), 1.0)
         here, there = used.at(tau, x.ndim), trained.at(own, x.ndim)
         ratio = jnp.hypot(there.alpha, there.sigma) / jnp.hypot(here.alpha, here.sigma)
-        scale = jnp.where(expand(inside, x.ndim), ratio, there.sigma / here.sigma)
+        scale = jnp.where(expand(inside, x.ndim), ratio, divide(there.sigma, here.sigma))
         pair = denoiser(scale * x, own, conditions)
-        left = (x - here.alpha * pair.x0) / jnp.where(here.sigma == 0, 1.0, here.sigma)
+        left = divide(x - here.alpha * pair.x0, here.sigma)
         return Prediction(pair.x0, jnp.where(expand(inside, x.ndim), pair.epsilon, left))
 
     return converted

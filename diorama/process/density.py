@@ -111,7 +111,10 @@ class LogNormal(Density):
 
 @dataclass(frozen=True)
 class UniformLogSNR(Density):
-    """Every logsnr between `low` and `high` alike (VDM, Kingma et al. 2021, 2107.00630, with fixed ends)."""
+    """Every logsnr between `low` and `high` alike (VDM, Kingma et al. 2021, 2107.00630, with fixed ends).
+
+    Levels beyond the process's end become tau = 1.
+    """
 
     low: float = -10.0
     high: float = 10.0
@@ -128,13 +131,15 @@ class Spectral(Density):
     """Equal time for each octave of frequencies: `levels` are the logsnr at which octave after octave drowns in noise.
 
     They fall: the finest frequencies first. Between two neighbours every logsnr is alike; see `spectral` for a fit.
+    Levels beyond the process's end become tau = 1.
     """
 
     levels: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if len(self.levels) < 2 or not all(a > b for a, b in pairwise(self.levels)):
-            raise UserError(f"levels={self.levels}: two or more values of logsnr that fall")
+        falls = all(a > b for a, b in pairwise(self.levels))
+        if len(self.levels) < 2 or not falls or not all(map(math.isfinite, self.levels)):
+            raise UserError(f"levels={self.levels}: two or more finite values of logsnr that fall")
 
     def cdf(self, process: Process, tau: Array) -> Array:
         return jnp.interp(-process.logsnr(tau), -jnp.asarray(self.levels), self._shares())
@@ -154,7 +159,8 @@ def spectral(power: np.ndarray) -> Spectral:
     Raises `UserError` for fewer than two octaves that differ.
     """
     cycles = len(power) / 2.0 ** np.arange(int(np.log2(len(power))) + 1)
-    edges = -np.log(np.interp(cycles, np.arange(1, len(power) + 1), power))
+    with np.errstate(divide="ignore"):  # no power at all: refused as a level that is not finite
+        edges = -np.log(np.interp(cycles, np.arange(1, len(power) + 1), power))
     kept = [edges[0]]
     for edge in edges[1:]:
         if edge < kept[-1]:

@@ -214,7 +214,8 @@ class ZeroTerminal(Process):
 
     def alpha(self, tau: Array) -> Array:
         end = self._end()
-        return (self.process.alpha(tau) - end) / (1 - end)
+        stretched = (self.process.alpha(tau) - end) / (1 - end)
+        return jnp.where(tau >= 1, 0.0, jnp.maximum(stretched, 0.0))  # exactly, whatever exp rounds to
 
     def sigma(self, tau: Array) -> Array:
         # sqrt(1 - alpha^2), with 1 - alpha from the inner process's sigma^2: no digits are lost near the data

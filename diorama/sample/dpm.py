@@ -52,7 +52,7 @@ class DPMSolver(Solver):
         move = (1 - decay) * x0 + self._bend(x0, h, decay, carry)
         y = divide(b.sigma, a.sigma) * shrink**self.eta * x + b.alpha * move
         if self.eta > 0:
-            y = y + b.sigma * jnp.sqrt(1 - shrink ** (2 * self.eta)) * fresh_noise(keys, x)
+            y = y + b.sigma * jnp.sqrt(jnp.maximum(1 - shrink ** (2 * self.eta), 0.0)) * fresh_noise(keys, x)
         moved = expand(tau_next != tau, x.ndim)  # a frame that waits learns nothing
         (x1, h1), older = carry
         latest = jnp.where(moved, x0, x1), jnp.where(moved, h, h1)
@@ -63,12 +63,12 @@ class DPMSolver(Solver):
         if self.order == 1:
             return 0.0
         (x1, h1), (x2, h2) = carry
-        near = jnp.isfinite(h) & jnp.isfinite(h1)
+        near = jnp.isfinite(h) & jnp.isfinite(h1) & (h1 > 0)
         slope = jnp.where(near, h / jnp.where(near, h1, 1.0), 0.0) * (x0 - x1)
         second = (1 - decay) * slope / 2
         if self.order == 2:
             return second
-        far = near & jnp.isfinite(h2) & (h > 0)
+        far = near & jnp.isfinite(h2) & (h2 > 0) & (h > 0)
         h, h1, h2 = (jnp.where(far, step, 1.0) for step in (h, h1, h2))
         r1, r2, k = h1 / h, h2 / h, (1 + self.eta) * h
         curve = ((x0 - x1) / r1 - (x1 - x2) / r2) / (r1 + r2)

@@ -96,5 +96,7 @@ def test_a_spectrum_gives_each_octave_equal_time(x64):
 
 def test_octaves_of_equal_power_are_taken_together():
     assert len(density.spectral(np.asarray([8.0, 8, 8, 8, 4, 4, 4, 1])).levels) == 2
-    with pytest.raises(UserError, match="two or more values of logsnr that fall"):
+    with pytest.raises(UserError, match="two or more finite values of logsnr that fall"):
         density.spectral(np.ones(16))
+    with pytest.raises(UserError, match="finite"):
+        density.spectral(np.asarray([1.0, 0.5, 0.2, 0.0]))

@@ -126,3 +126,11 @@ def test_zero_terminal_is_the_published_rescaling(x64):
     first, last = inner.alpha(0.0), inner.alpha(1.0)
     wanted = (inner.alpha(tau) - last) * first / (first - last)
     np.testing.assert_allclose(ZeroTerminal(inner).alpha(tau), wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 3, 8])
+def test_zero_terminal_is_zero_however_exp_rounds(n):
+    process, ones = ZeroTerminal(LinearVP(0.2, 15.0)), jnp.ones(n)
+    for alpha in (process.alpha, jax.jit(process.alpha)):
+        np.testing.assert_array_equal(alpha(ones), 0)
+    assert np.isneginf(process.logsnr(ones)).all()

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from diorama.process import Prediction
 from diorama.process.prediction import PAIR, VALUE
 from diorama.sample import grid, plan
-from tests.process.test_gaussian import FEW
+from tests.process.test_gaussian import PROCESSES
 
-processes = st.sampled_from(FEW)
+processes = st.sampled_from(PROCESSES)
 kinds = st.sampled_from(list(VALUE))
 numbers = st.floats(-5, 5)
 
@@ -39,7 +39,7 @@ def test_no_noise_time_makes_a_conversion_infinite(process, kind, tau, value, x)
 
 @given(st.integers(1, 8), st.integers(2, 9), st.data())
 def test_every_frame_of_every_plan_walks_the_whole_grid(steps, frames, data):
-    known, taus = data.draw(st.integers(0, frames - 1)), grid.Uniform()(FEW[0], steps)
+    known, taus = data.draw(st.integers(0, frames - 1)), grid.Uniform()(PROCESSES[0], steps)
     matrices = (
         plan.joint(taus, frames, known),
         plan.autoregressive(taus, frames, known, chunk=data.draw(st.integers(1, 4))),

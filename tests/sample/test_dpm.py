@@ -69,17 +69,25 @@ def test_with_fresh_noise_it_keeps_the_law(process, solver, x64):
     assert float(found.var()) == pytest.approx(VARIANCE, rel=0.06)
 
 
-def test_a_frame_that_waits_comes_out_as_if_it_had_not(x64):
-    """Frame 1 stands still for three steps and then does what frame 0 did: its history is its own."""
-    process, taus = RectifiedFlow(), np.linspace(1.0, 0.0, 7)
+@pytest.mark.parametrize("solver", [DPMSolver(2), DPMSolver(3)], ids=str)
+def test_a_frame_that_waits_comes_out_as_if_it_had_not(solver, x64):
+    """Frame 0 goes down the grid, frame 1 waits before it starts and frame 2 half-way: each has its own history."""
+    process, taus = RectifiedFlow(), np.linspace(1.0, 0.0, 9)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 1, 1, 1, 1)))
-    rows = np.stack([np.r_[taus, [0, 0, 0]], np.r_[[1, 1, 1], taus]], axis=1)  # (steps + 1, t)
-    rows = np.broadcast_to(rows[:, None], (len(rows), 4, 2))
-    solver, denoise = DPMSolver(3), gaussian(process, MEAN, VARIANCE)
-    together = march_frames(solver, process, denoise, rows, jnp.tile(x, (1, 2, 1, 1, 1)))
+    ways = [*taus, 0, 0, 0], [1, 1, 1, *taus], [*taus[:4], *[taus[3]] * 3, *taus[4:]]
+    rows = np.broadcast_to(np.stack(ways, axis=1)[:, None], (12, 4, 3))
+    denoise = gaussian(process, MEAN, VARIANCE)
+    together = march_frames(solver, process, denoise, rows, jnp.tile(x, (1, 3, 1, 1, 1)))
     alone = march(solver, process, denoise, taus, x)
-    np.testing.assert_allclose(together[:, 0], alone[:, 0], rtol=1e-12)
-    np.testing.assert_allclose(together[:, 1], alone[:, 0], rtol=1e-12)
+    for frame in range(3):
+        np.testing.assert_allclose(together[:, frame], alone[:, 0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("solver", [DPMSolver(2, eta=0.5), DPMSolver(3, eta=1.0)], ids=str)
+def test_noise_that_waits_or_rises_is_no_nan(solver):
+    process, x = RectifiedFlow(), start(RectifiedFlow()).astype(jnp.float32)
+    found = march(solver, process, gaussian(process, MEAN, VARIANCE), [1.0, 0.6, 0.6, 0.5, 0.7, 0.3, 0.2, 0.0], x)
+    assert np.isfinite(found).all()
 
 
 def march_frames(solver, process, denoise, rows, x):
