@@ -126,7 +126,7 @@ class CosineVP(Process):
     """The quarter circle: alpha = cos(pi tau / 2), sigma = sin(pi tau / 2); logsnr = -2 log tan(pi tau / 2).
 
     `shift` multiplies sigma / alpha, and alpha^2 + sigma^2 stays 1: d / 64 for pictures of d x d pixels, in which the
-    same noise hides less (Hoogeboom et al. 2023, arXiv 2301.11093, equation 10).
+    same noise hides less (Hoogeboom et al. 2023, arXiv 2301.11093).
     """
 
     shift: float = 1.0

@@ -73,7 +73,7 @@ def directions(n: int, d: int = 5, seed: int = 0) -> np.ndarray:
 
 
 @given(LABELS, st.floats(0, 1), st.floats(1, 20), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_weights_have_mean_one_grow_with_rarity_and_know_no_order(labels, power, most, rng):
     balance = InverseFrequency("label", power, most)
     got = weights(balance, views(labels))
@@ -114,7 +114,7 @@ def test_a_cap_is_kept_and_what_it_cuts_is_given_back(raw, most):
 
 
 @given(LABELS, st.floats(1, 50))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_temperature_gives_shares_to_its_power(labels, temperature):
     con = views(labels)
     table = distribution(con, "label", Temperature("label", temperature, most=1e9).weights(con))
@@ -165,7 +165,7 @@ def test_effective_clips():
 
 
 @given(LABELS, st.integers(1, 12), st.sets(st.integers(0, 59), max_size=8), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_a_quota_is_exact_and_people_come_first(labels, most, chosen, rng):
     rule = Quota("label", most)
     gone = rule.verdicts(views(labels, chosen=chosen)).to_pylist()
@@ -223,7 +223,7 @@ def test_orders_choose_what_their_names_say():
 
 
 @given(st.lists(st.sampled_from([0, 0, 0, 1, 2, 3, None]), min_size=10, max_size=60), st.floats(0.1, 0.6))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_shares_are_kept_with_as_many_clips_as_can_be(labels, share):
     assume(labels.count(0) and labels.count(1))
     shares = {"0": share, "1": 0.3}
@@ -245,7 +245,7 @@ def test_shares_of_a_whole_leave_no_room_for_others():
 
 
 @given(st.integers(2, 9), st.integers(1, 4), st.integers(0, 10**6))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_farthest_first_is_within_twice_the_best_radius(n, count, seed):
     vectors = np.random.default_rng(seed).normal(size=(n, 2)).astype(np.float32)
     apart = np.linalg.norm(vectors[:, None] - vectors, axis=-1)
@@ -286,7 +286,7 @@ def test_the_nearest_is_found():
 
 
 @given(st.integers(2, 9), st.integers(1, 4), st.integers(0, 10**6))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_facility_location_reaches_its_bound(n, count, seed):
     similar = similarities(directions(n, 3, seed))
     dense = similar.toarray()

@@ -54,7 +54,7 @@ def of(clips: list[dict], splits: list[str]) -> dict[str, str]:
     return {c["id"]: split for c, split in zip(clips, splits, strict=True)}
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(worlds())
 def test_no_link_no_group_and_no_file_crosses(world):
     clips, links = world
@@ -69,7 +69,7 @@ def test_no_link_no_group_and_no_file_crosses(world):
     assert all(len(found) == 1 for found in by_component.values())
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(worlds(given_splits=True))
 def test_a_given_split_stays_and_holds_for_its_component(world):
     clips, links = world
@@ -84,7 +84,7 @@ def test_a_given_split_stays_and_holds_for_its_component(world):
             assert splits[c["id"]] == held
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(worlds(given_splits=True), st.randoms(use_true_random=False))
 def test_the_order_of_clips_and_links_is_nothing(world, rng: random.Random):
     clips, links = world
@@ -93,7 +93,7 @@ def test_the_order_of_clips_and_links_is_nothing(world, rng: random.Random):
     assert of(clips, divide(clips, links, SHARES)) == before
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(worlds(given_splits=True), st.floats(0, 1))
 def test_without_links_it_is_the_rule_by_groups(world, share):
     clips, _ = world
@@ -157,7 +157,7 @@ def test_a_new_clip_moves_none_but_those_that_it_joins_or_names():
         assert joined[first] == before[first]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(worlds(), st.sets(st.integers(0, 39)))
 def test_what_rules_leave_out_moves_no_other(world, out):
     clips, links = world

@@ -16,7 +16,7 @@ kinds = st.sampled_from(list(VALUE))
 numbers = st.floats(-5, 5)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(processes, kinds, kinds, st.floats(0.03, 0.97), numbers, numbers)
 def test_a_pair_survives_any_chain_of_predictions(process, first, second, tau, x0, epsilon):
     with jax.enable_x64(True):
@@ -27,7 +27,7 @@ def test_a_pair_survives_any_chain_of_predictions(process, first, second, tau, x
         np.testing.assert_allclose([pair.x0, pair.epsilon], [x0, epsilon], rtol=1e-4, atol=1e-4)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(processes, st.sampled_from(list(PAIR)), st.floats(0, 1, width=32), numbers, numbers)
 def test_no_noise_time_makes_a_conversion_infinite(process, kind, tau, value, x):
     at = process.at(jnp.float32(tau), 0)

@@ -5,7 +5,7 @@ import pytest
 from diorama.core.errors import UserError
 from diorama.process import EDM, CosineVP, LinearVP, RectifiedFlow
 from diorama.sample import DDIM, DPMSolver, grid
-from tests.process.test_gaussian import FEW
+from tests.process.test_gaussian import FEW, PROCESSES
 from tests.sample.test_solver import MEAN, VARIANCE, start
 from tests.sample.truths import gaussian, gaussian_map, march, order
 
@@ -38,7 +38,7 @@ def test_first_order_is_ddim(process, x64):
     np.testing.assert_allclose(found, ddim, rtol=1e-9, atol=1e-12)
 
 
-@every_process
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda p: type(p).__name__)
 @pytest.mark.parametrize("solver", [DPMSolver(2), DPMSolver(3), DPMSolver(3, eta=1.0)], ids=str)
 def test_a_point_is_found_in_any_number_of_steps(process, solver):
     """Data that are one point: x0 does not change along the path. From pure noise, in single precision."""
@@ -77,7 +77,7 @@ def test_a_frame_that_waits_comes_out_as_if_it_had_not(solver, x64):
     ways = [*taus, 0, 0, 0], [1, 1, 1, *taus], [*taus[:4], *[taus[3]] * 3, *taus[4:]]
     rows = np.broadcast_to(np.stack(ways, axis=1)[:, None], (12, 4, 3))
     denoise = gaussian(process, MEAN, VARIANCE)
-    together = march_frames(solver, process, denoise, rows, jnp.tile(x, (1, 3, 1, 1, 1)))
+    together = march(solver, process, denoise, rows, jnp.tile(x, (1, 3, 1, 1, 1)))
     alone = march(solver, process, denoise, taus, x)
     for frame in range(3):
         np.testing.assert_allclose(together[:, frame], alone[:, 0], rtol=1e-12)
@@ -88,16 +88,6 @@ def test_noise_that_waits_or_rises_is_no_nan(solver):
     process, x = RectifiedFlow(), start(RectifiedFlow()).astype(jnp.float32)
     found = march(solver, process, gaussian(process, MEAN, VARIANCE), [1.0, 0.6, 0.6, 0.5, 0.7, 0.3, 0.2, 0.0], x)
     assert np.isfinite(found).all()
-
-
-def march_frames(solver, process, denoise, rows, x):
-    """As `march`, and as `sample` does it: a frame whose noise time does not change is left as it is."""
-    carry = solver.start(x)
-    keys = jnp.zeros((x.shape[0], 2), jnp.uint32)
-    for tau, tau_next in zip(jnp.asarray(rows[:-1]), jnp.asarray(rows[1:]), strict=True):
-        moved, carry = solver.step(denoise, process, x, tau, tau_next, keys, carry)
-        x = jnp.where((tau_next != tau)[:, :, None, None, None], moved, x)
-    return x
 
 
 def test_another_order_is_refused():

@@ -30,7 +30,6 @@ GOLDEN = {
     "siglip2": [(-0.884233, 0.610338, 0.189428), (-0.22367, -0.124302, -1.40317), (-0.865446, 0.593622, 0.203003),
                 (-0.630748, 0.377902, 0.275358), (-0.211909, -0.136042, -1.412644), (-0.443846, 0.093427, -1.254678)],
 }  # fmt: skip
-ROUNDING = 3e-6  # of two vectors of length 1: in float32 each is up to 1.1e-6 from what float64 gives
 
 
 run = jax.jit(lambda network, ids, at: network(ids, at))
@@ -49,7 +48,9 @@ def test_vectors_are_those_of_transformers(kind, tmp_path):
     network, tokenise = load_text(write(tmp_path, kind))
     found = np.asarray(run(network, *tokenise(TEXTS)))
     np.testing.assert_allclose(found[:, [0, 1, -1]], GOLDEN[kind], atol=2e-5)
-    np.testing.assert_allclose(PretrainedText(str(tmp_path), batch=4)(TEXTS), unit(found), atol=ROUNDING)
+    with jax.enable_x64(True):  # as exact as the weights: `found` is itself up to 1.1e-6 from this
+        exact = run(jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), network), *tokenise(TEXTS))
+    np.testing.assert_allclose(PretrainedText(str(tmp_path), batch=4)(TEXTS), unit(np.asarray(exact)), atol=1e-6)
 
 
 def test_neither_order_nor_company_nor_batch_matters(kind, tmp_path, monkeypatch):
@@ -59,9 +60,9 @@ def test_neither_order_nor_company_nor_batch_matters(kind, tmp_path, monkeypatch
     assert whole.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-6)
     order = np.random.default_rng(0).permutation(2 * len(TEXTS)) % len(TEXTS)  # each text twice
-    np.testing.assert_allclose(PretrainedText(folder)([TEXTS[k] for k in order]), whole[order], atol=ROUNDING)
+    np.testing.assert_allclose(PretrainedText(folder)([TEXTS[k] for k in order]), whole[order], atol=1e-6)
     alone = np.concatenate([PretrainedText(folder, batch=1)([text]) for text in TEXTS])
-    np.testing.assert_allclose(alone, whole, atol=ROUNDING)
+    np.testing.assert_allclose(alone, whole, atol=1e-6)
     assert PretrainedText(folder)([]).shape == (0, whole.shape[1])
     np.testing.assert_array_equal(PretrainedText(folder)(TEXTS), PretrainedText(folder)(TEXTS))
 
