@@ -35,6 +35,7 @@ from diorama.core.random import normal, stream
 from diorama.net import TransformerConfig
 from diorama.net.condition import Signal
 from diorama.run import Bucket
+from diorama.sample import Solver
 from diorama.train import AdamW
 
 Call = Callable[[], Any]
@@ -82,7 +83,7 @@ class Pair:
         value.backward()
         pairs = list(zip(theirs.parameters(), self.theirs(gradient).parameters(), strict=True))
         gradients = max(_relative(p.grad, expected.detach()) for p, expected in pairs)
-        samples = _relative(torch.from_numpy(np.array(self._draw(4)())), self._euler(4, compiled=False)())
+        samples = _relative(torch.from_numpy(np.array(self.draw(4)())), self._euler(4, compiled=False)())
         loss_difference = abs(value.item() / float(loss) - 1)
         return {"output": float(output), "loss": loss_difference, "gradient": gradients, "samples": samples}
 
@@ -98,12 +99,13 @@ class Pair:
 
     def samplers(self, kinds: dict[str, bool]) -> dict[str, Call]:
         """One batch of latents."""
-        return {OURS: self._draw(STEPS)} | {name: self._euler(STEPS, compiled) for name, compiled in kinds.items()}
+        return {OURS: self.draw(STEPS)} | {name: self._euler(STEPS, compiled) for name, compiled in kinds.items()}
 
-    def _draw(self, steps: int) -> Call:
-        draw = self.demo.sampler(steps, tuple(self.x0.shape[1:]))
+    def draw(self, steps: int, solver: Solver | None = None) -> Call:
+        """Ours: `steps` of `solver` (Euler if None), waited for."""
+        draw = self.demo.sampler(steps, tuple(self.x0.shape[1:]), solver)
         call = partial(draw, self.demo.model, self.batch["id"], {self._signal: self.batch[self._signal]})
-        return lambda: call().block_until_ready()
+        return lambda: jax.block_until_ready(call())
 
     def _euler(self, steps: int, compiled: bool) -> Call:
         model = self.theirs().eval()
@@ -141,7 +143,7 @@ def main() -> None:
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
-    about = {"cores": cores, "processor": _processor(), "jax": jax.__version__, "torch": torch.__version__}
+    about = {"cores": cores, "processor": processor(), "jax": jax.__version__, "torch": torch.__version__}
     print(*(f"{name} {value}," for name, value in about.items()), f"load {os.getloadavg()[0]:.1f}")
 
     report = dict(about, seed=SEED, rounds=options.rounds, repeat=options.repeat)
@@ -158,11 +160,12 @@ def main() -> None:
         if bucket.frames > 1:
             work[f"{net}, {STEPS}-step sampling, {shape}"] = pair.samplers(kinds)
         for what, contenders in work.items():
-            report[what] = _compare(what, take_turns(contenders, options.rounds, options.repeat))
+            report[what] = compare(what, take_turns(contenders, options.rounds, options.repeat))
     print(json.dumps(report))
 
 
-def _compare(what: str, times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+def compare(what: str, times: dict[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Prints each contender's median and least, and what they are of ours; the same numbers."""
     print(f"{what:40}{'median ms':>12}{'min ms':>10}{'ratio':>8}{'of min':>8}")
     rows = {}
     for name, ts in times.items():
@@ -174,7 +177,8 @@ def _compare(what: str, times: dict[str, list[float]]) -> dict[str, dict[str, fl
     return rows
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Its name, as the system says it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return (names or [platform.processor()])[0]

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diorama.core.array import Array
+from diorama.core.array import Array, Shape
+from diorama.process.noise import Coloured, White
 
 
 def expand(tau: Array | float, ndim: int) -> Array:
@@ -51,10 +52,15 @@ class Process:
     """What every process can do once `alpha` and `sigma` are given; a user's own process gives those two and no more.
 
     `tau` is an array in [0, 1] of any shape that broadcasts from the left against the media: (b,), (b, t), ...
-    `sigma_data` is the standard deviation of the data, 1 for normalised latents.
+    `sigma_data` is the standard deviation of the data, 1 for normalised latents. `noise` is the law of epsilon.
     """
 
     sigma_data: float = field(default=1.0, kw_only=True)
+    noise: White | Coloured = field(default_factory=White, kw_only=True)
+
+    def of(self, shape: Shape) -> "Process":
+        """The process that clips of `shape` (t, h, w, c) go through: itself, unless its times depend on size."""
+        return self
 
     def alpha(self, tau: Array) -> Array:
         """Scale of the data at `tau`: falls, alpha(0) = 1."""

@@ -8,8 +8,9 @@ import numpy as np
 
 from diorama.core.array import Array, Shape
 from diorama.core.errors import UserError
-from diorama.core.random import normal, per_example, stream
+from diorama.core.random import per_example, stream
 from diorama.process.gaussian import Process, expand
+from diorama.process.noise import Brownian
 from diorama.process.prediction import Prediction
 from diorama.sample.guidance import Denoiser
 from diorama.sample.solver import Solver
@@ -32,15 +33,18 @@ def sample(
     `plan` (steps + 1, t) holds the noise time of every frame before each step (`diorama.sample.plan`). A frame whose
     noise time does not change is left exactly as it is. Frames that start below tau = 1 start from `given`
     (b, *shape), noised to their start: known frames (tau = 0 throughout), or media to vary (from tau = 0.6, say).
+    Where a plan's times rise, a frame is given fresh noise without asking the denoiser ("restart", arXiv 2306.14878),
+    and comes down again.
 
-    All randomness is a function of (seed, example id, step): an id's clip is the same alone and in any batch.
+    All randomness is a function of (seed, example id, noise time): an id's clip is the same alone and in any batch, and
+    with more steps a stochastic solver walks the same path more closely.
 
     This is a pure function to call inside `jax.jit`. Pass what holds arrays as arguments and close over the rest, and
     one compilation serves every call of the same shapes:
 
         @jax.jit
         def draw(model, ids, conditions, null):
-            return sample(classifier_free(model, null, 3.0), process, Heun(), plan, ids, shape,
+            return sample(ClassifierFree(3.0)(model, process, null), process, Heun(), plan, ids, shape,
                           seed=0, conditions=conditions)
 
     Raises `UserError` for a plan that does not fit the frames, leaves [0, 1], or needs `given` and gets none.
@@ -48,20 +52,29 @@ def sample(
     _check(plan, shape, given)
     b = ids.shape[0]
     taus = jnp.broadcast_to(jnp.asarray(plan)[:, None], (len(plan), b, shape[0]))
-    noise = normal(stream(seed, "sample/start"), ids, shape)
-    known = jnp.zeros_like(noise) if given is None else jnp.where(expand(taus[0], noise.ndim) < 1, given, 0.0)
+    process = process.of(shape)
+    start = process.noise.draw(stream(seed, "sample/start"), ids, shape)
+    known = jnp.zeros_like(start) if given is None else jnp.where(expand(taus[0], start.ndim) < 1, given, 0.0)
+    motion = Brownian(per_example(stream(seed, "sample/step"), ids), shape, process.noise)
+    rises = plan[1:] > plan[:-1]
+    descents = np.concatenate([[0], np.cumsum(rises.any(1))[:-1]])  # a motion for each: no noise is used twice
 
     def denoise(x: Array, tau: Array) -> Prediction:
         return denoiser(x, tau, conditions)
 
-    def step(state: tuple[Array, Any], now: tuple[Array, Array, Array]) -> tuple[tuple[Array, Any], None]:
-        (x, carry), (number, tau, tau_next) = state, now
-        keys = per_example(stream(seed, "sample/step", number), ids)
-        moved, carry = solver.step(denoise, process, x, tau, tau_next, keys, carry)
+    def step(state: tuple[Array, Any], now: tuple[Array, ...]) -> tuple[tuple[Array, Any], None]:
+        (x, carry), (descent, tau, tau_next) = state, now
+        noise = motion.again(descent)
+        moved, carry = solver.step(denoise, process, x, tau, jnp.minimum(tau, tau_next), noise, carry)
+        if rises.any():
+            fresh = motion.again(len(plan) + descent)(tau, tau_next)
+            risen = tau_next > tau
+            moved = jnp.where(expand(risen, x.ndim), process.renoise(x, tau, tau_next, fresh), moved)
+            carry = jax.tree.map(lambda new, old: jnp.where(expand(risen, old.ndim), new, old), solver.start(x), carry)
         return (jnp.where(expand(tau_next != tau, x.ndim), moved, x), carry), None
 
-    x = process.add_noise(known, noise, taus[0])
-    (x, _), _ = jax.lax.scan(step, (x, solver.start(x)), (jnp.arange(len(plan) - 1), taus[:-1], taus[1:]))
+    x = process.add_noise(known, start, taus[0])
+    (x, _), _ = jax.lax.scan(step, (x, solver.start(x)), (jnp.asarray(descents), taus[:-1], taus[1:]))
     return x
 
 

@@ -5,10 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diorama.process import EDM, CosineVP, LinearVP, Process, RectifiedFlow, Trigonometric, ZeroTerminal, expand
+from diorama.process import (
+    EDM,
+    CosineVP,
+    LinearVP,
+    Process,
+    RectifiedFlow,
+    Shifted,
+    Trigonometric,
+    ZeroTerminal,
+    expand,
+)
 
 FEW = [RectifiedFlow(), CosineVP(), LinearVP(), EDM()]
-PROCESSES = [*FEW, CosineVP(shift=0.5), ZeroTerminal(), Trigonometric()]
+PROCESSES = [*FEW, CosineVP(shift=0.5), ZeroTerminal(), Trigonometric(), Shifted(RectifiedFlow(), 3.0)]
 TAUS = np.linspace(0.02, 0.98, 25)
 
 

@@ -2,13 +2,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diorama.core.errors import UserError
 from diorama.process import EDM, CosineVP, LinearVP, RectifiedFlow, density
 from diorama.sample import grid
 from tests.process.test_gaussian import PROCESSES
 
 GRIDS = [
-    grid.Uniform(), grid.Shifted(), grid.LogitNormal(0.3, 0.8, 2.0), grid.Karras(), grid.LogSNR(), grid.Cosine(),
-    grid.Beta(),
+    grid.Uniform(), grid.LogitNormal(0.3, 0.8), grid.Karras(), grid.LogSNR(), grid.Cosine(),
+    grid.Beta(), grid.Spectral((6.0, 3.0, -1.0)), grid.Spectral((6.0, -1.0), tail=0.0),
+    grid.Fitted((1.0, 0.8, 0.7, 0.2, 0.1, 0.0)),
 ]  # fmt: skip
 
 
@@ -63,9 +65,28 @@ def test_logit_normal_spends_steps_as_its_density_does(x64):
     assert share == pytest.approx(float(law.cdf(process, 0.6) - law.cdf(process, 0.4)), rel=0.3)
 
 
-def test_shift_is_that_of_the_training_density():
-    taus = grid.Shifted(3.0)(RectifiedFlow(), 8)
-    np.testing.assert_allclose(taus, density.Uniform(3.0).quantile(RectifiedFlow(), np.linspace(1, 0, 9)), rtol=1e-6)
+def test_spectral_steps_alike_through_every_octave(x64):
+    """The levels of 3 k^-2: each octave is 2 log 2 of logsnr, and gets as many of the steps between the tails."""
+    process, levels = RectifiedFlow(), density.spectral(3.0 * np.arange(1, 33) ** -2.0).levels
+    logsnr = process.logsnr(jnp.asarray(grid.Spectral(levels, tail=0.1)(process, 100)[10:91]))
+    np.testing.assert_allclose(np.diff(logsnr), 5 * 2 * np.log(2) / 80, rtol=1e-6)
+    assert grid.FromSpectrum(tail=0.3).fitted(3.0 * np.arange(1, 33) ** -2.0) == grid.Spectral(levels, 0.3)
+    with pytest.raises(UserError, match="train the run first"):
+        grid.FromSpectrum()(process, 4)
+
+
+def test_fitted_gives_its_times_and_interpolates_others():
+    taus = (1.0, 0.8, 0.7, 0.2, 0.0)
+    np.testing.assert_array_equal(grid.Fitted(taus)(RectifiedFlow(), 4), taus)
+    np.testing.assert_allclose(grid.Fitted(taus)(RectifiedFlow(), 12)[::3], taus, atol=1e-12)
+    for wrong in ((1.0, 0.5), (0.9, 0.0), (1.0, 0.4, 0.4, 0.0), (1.0, float("nan"), 0.0)):
+        with pytest.raises(UserError, match="fall from 1 to 0"):
+            grid.Fitted(wrong)
+
+
+def test_every_grid_has_examples_or_is_made_for_one_run():
+    without = {kind.__name__ for kind in grid.GRIDS if not kind.examples()}
+    assert without == {"Spectral", "FromSpectrum", "Fitted"}
 
 
 def test_grids_can_be_made_while_tracing():
