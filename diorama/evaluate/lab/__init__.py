@@ -1,0 +1,1 @@
+"""The laboratory: every solver, grid and guidance against laws of which the answer is known."""
