@@ -32,3 +32,8 @@ def normal(key: Key[Array, ""], ids: UInt32[Array, "b"], shape: Shape) -> Float[
 def uniform(key: Key[Array, ""], ids: UInt32[Array, "b"], shape: Shape = ()) -> Float[Array, "b ..."]:
     """Uniform numbers in [0, 1) of `shape` for each example id; float32 `(b, *shape)`."""
     return jax.vmap(lambda k: jax.random.uniform(k, shape, jnp.float32))(per_example(key, ids))
+
+
+def places(key: Key[Array, ""], ids: UInt32[Array, "b"]) -> Float[Array, "b"]:
+    """Each example's place in its batch, 0, 1/b, ... (b-1)/b: a random order of the ids, however they lie in it."""
+    return jnp.argsort(jnp.argsort(uniform(key, ids))) / len(ids)

@@ -8,33 +8,51 @@ import jax.numpy as jnp
 from diorama.core import random
 from diorama.core.array import Array, Float, Key, UInt32
 from diorama.diffusion.denoiser import Denoiser
-from diorama.process.density import LogitNormal, LogNormal, Spectral, Uniform, UniformLogSNR
+from diorama.process.density import FromSpectrum, LogitNormal, LogNormal, Spectral, Uniform, UniformLogSNR
 from diorama.process.gaussian import Process, expand
 from diorama.process.weighting import EDM, ELBO, P2, X0, Epsilon, MinSNR, Sigmoid, V, Velocity, error
 from diorama.train import Loss
 
 BANDS = 4  # of noise time, for the log
+AnyDensity = Uniform | LogitNormal | LogNormal | UniformLogSNR | Spectral | FromSpectrum
 
 
 @dataclass(frozen=True)
 class Denoising:
     """E over tau from `density` of `weighting` times the error of the pair (x0, epsilon).
 
+    A denoiser with `uncertainty` minimises error / e^u + u instead, and logs the error and u apart.
+
     Args:
         density: which noise times are trained on.
         weighting: how much an error counts at each.
         independent: share of clips whose frames have noise times of their own (diffusion forcing, 2407.01392); of
             these, half have their first frame clean, so that a model learns to go on from a given picture.
+        stratified: spread the clips' noise times over the batch, one in each of b equally likely strata, so that the
+            loss varies less from batch to batch. An example's time then depends on the batch that it comes in, though
+            on neither devices, order nor accumulation. Frames' own times are drawn one by one all the same.
     """
 
-    density: Uniform | LogitNormal | LogNormal | UniformLogSNR | Spectral = field(default_factory=LogitNormal)
+    density: AnyDensity = field(default_factory=LogitNormal)
     weighting: X0 | Epsilon | V | Velocity | EDM | MinSNR | P2 | ELBO | Sigmoid = field(default_factory=Velocity)
     independent: float = 0.0
+    stratified: bool = False
 
-    def times(self, process: Process, key: Key, ids: UInt32[Array, "b"], frames: int) -> Float[Array, "b t"]:
-        """Noise times, from each example's id."""
+    def times(
+        self, process: Process, key: Key, ids: UInt32[Array, "b"], frames: int, place: Float[Array, "b"] | None = None
+    ) -> Float[Array, "b t"]:
+        """Noise times, from each example's id and, if they are stratified, its place in the batch.
+
+        `place` is as of `core.random.places`; None where `ids` are the whole batch.
+        """
         k1, k2, k3 = jax.random.split(key, 3)
-        shared = jnp.broadcast_to(self.density.sample(process, k1, ids)[:, None], (len(ids), frames))
+        if self.stratified:
+            k_place, k_offset = jax.random.split(k1)
+            place = random.places(k_place, ids) if place is None else place
+            drawn = self.density.stratified(process, k_offset, place)
+        else:
+            drawn = self.density.sample(process, k1, ids)
+        shared = jnp.broadcast_to(drawn[:, None], (len(ids), frames))
         if self.independent == 0 or frames == 1:
             return shared
         own = self.density.sample(process, k2, ids, (frames,))
@@ -43,26 +61,38 @@ class Denoising:
         return jnp.where(draw < self.independent, own, shared)
 
     def __call__(self, model: Denoiser, batch: dict[str, Array], key: Key) -> Loss:
-        """Args: `batch["media"] (b, t, h, w, c)` latents, `batch["id"] (b,)`, and the conditions by name."""
+        """Args: `batch["media"] (b, t, h, w, c)` latents, `batch["id"] (b,)`, and the conditions by name.
+
+        `batch["place"]` is needed where the batch is a part of one, see `Objective`.
+        """
         x0, ids = batch["media"], batch["id"]
         k_tau, k_noise, k_drop = jax.random.split(key, 3)
-        tau = self.times(model.process, k_tau, ids, x0.shape[1])
-        epsilon = random.normal(k_noise, ids, x0.shape[1:])
+        process = model.process.of(x0.shape[1:])
+        tau = self.times(process, k_tau, ids, x0.shape[1], batch.get("place"))
+        epsilon = process.noise.draw(k_noise, ids, x0.shape[1:])
         signals = model.conditions.drop(model.conditions.signals(batch), k_drop, ids)
-        loss = self.at(model, x0, epsilon, tau, signals)
-        band = jnp.clip((tau.mean(1) * BANDS).astype(int), 0, BANDS - 1)
-        bands = {f"loss_tau{i}": _mean_where(loss, band == i) for i in range(BANDS)}
-        return Loss(loss.mean(), bands)
+        errors = self._errors(model, x0, epsilon, tau, signals)
+        metrics = _by_band("loss", errors.mean(1), tau)
+        if model.uncertainty is None:
+            return Loss(errors.mean(), metrics)
+        u = jnp.where(tau > 0, model.uncertainty(process.logsnr(tau)), 0.0)
+        return Loss((errors * jnp.exp(-u) + u).mean(), metrics | _by_band("uncertainty", u.mean(1), tau))
 
     def at(self, model: Denoiser, x0: Array, epsilon: Array, tau: Array, signals: dict) -> Float[Array, "b"]:
         """The weighted error of each example at noise times `tau (b, t)` that are given; a clean frame has none."""
-        x = model.process.add_noise(x0, epsilon, tau)
+        return self._errors(model, x0, epsilon, tau, signals).mean(1)
+
+    def _errors(self, model: Denoiser, x0: Array, epsilon: Array, tau: Array, signals: dict) -> Float[Array, "b t"]:
+        process = model.process.of(x0.shape[1:])
+        x = process.add_noise(x0, epsilon, tau)
         prediction = model(x, tau, signals)
         inner = jnp.where(tau > 0, tau, 0.5)  # weightings may have a pole in data
-        weight = jnp.where(tau > 0, self.weighting(model.process, inner), 0.0)
-        return (expand(weight, x0.ndim) * error(prediction, x0, epsilon)).mean((1, 2, 3, 4))
+        weight = jnp.where(tau > 0, self.weighting(process, inner), 0.0)
+        return (expand(weight, x0.ndim) * error(prediction, x0, epsilon)).mean((2, 3, 4))
 
 
-def _mean_where(values: Array, where: Array) -> Array:
-    """The mean of `values` where it holds; NaN where nowhere."""
-    return jnp.where(where.any(), (values * where).sum() / jnp.maximum(where.sum(), 1), jnp.nan)
+def _by_band(name: str, values: Float[Array, "b"], tau: Float[Array, "b t"]) -> dict[str, Array]:
+    """The mean of `values` in each band of noise time; NaN in one where there is none."""
+    band = jnp.clip((tau.mean(1) * BANDS).astype(int), 0, BANDS - 1)
+    found = [(values * (band == i)).sum() / jnp.maximum((band == i).sum(), 1) for i in range(BANDS)]
+    return {f"{name}_tau{i}": jnp.where((band == i).any(), mean, jnp.nan) for i, mean in enumerate(found)}

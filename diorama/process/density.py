@@ -1,13 +1,12 @@
 """Densities: which noise times a model is trained on. How much each counts is a weighting, a separate object.
 
-A density is its cumulative distribution and the inverse of it; samples are quantiles of uniform numbers, spread over
-the batch (`stratified`) or drawn one by one from the example's id (`sample`).
+A density is its cumulative distribution and the inverse of it; samples are quantiles of uniform numbers, drawn one by
+one from the example's id (`sample`) or spread over the batch (`stratified`).
 """
 
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,22 +19,7 @@ from diorama.core.errors import UserError
 from diorama.core.random import uniform
 from diorama.process.gaussian import Process
 
-A = TypeVar("A", Array, np.ndarray)
-
 EDGE = 1e-6  # quantiles stay this far inside (0, 1): the ends are tau = 0 and 1, where weights have poles
-
-
-def shifted(tau: A, shift: float) -> A:
-    """tau moved towards noise: S tau / (1 + (S - 1) tau) (Esser et al. 2024, arXiv 2403.03206); 1/S undoes S."""
-    return shift * tau / (1 + (shift - 1) * tau)
-
-
-def shift_for(numbers: int, base: int = 4096) -> float:
-    """The shift for clips of `numbers` values (t h w c): sqrt(numbers / base) (RAE, arXiv 2510.11690).
-
-    The more values tell of the same content, the more noise hides it. Train and sample with the same shift.
-    """
-    return math.sqrt(numbers / base)
 
 
 @dataclass(frozen=True)
@@ -58,38 +42,38 @@ class Density:
         """Independent noise times (b, *shape), from each example's id; shape (t,) gives every frame its own."""
         return self.quantile(process, jnp.clip(uniform(key, ids, shape), EDGE, 1 - EDGE))
 
-    def stratified(self, process: Process, key: Key, b: int) -> Array:
-        """Noise times (b,), one in each of b equally likely strata: less variance for nothing (2107.00630, I.1)."""
-        u = (jax.random.uniform(key) + jnp.arange(b) / b) % 1
+    def stratified(self, process: Process, key: Key, place: Array) -> Array:
+        """Noise times (b,) of examples that lie at `place` (b,) = 0, 1/b, ... in their batch, in any order.
+
+        One falls into each of b equally likely strata: less variance for nothing (2107.00630, I.1).
+        """
+        u = (jax.random.uniform(key) + place) % 1
         return self.quantile(process, jnp.clip(u, EDGE, 1 - EDGE))
 
 
 @dataclass(frozen=True)
 class Uniform(Density):
-    """Every tau alike, then shifted."""
-
-    shift: float = 1.0
+    """Every tau alike."""
 
     def cdf(self, process: Process, tau: Array) -> Array:
-        return shifted(tau, 1 / self.shift)
+        return tau
 
     def quantile(self, process: Process, u: Array) -> Array:
-        return shifted(u, self.shift)
+        return u
 
 
 @dataclass(frozen=True)
 class LogitNormal(Density):
-    """logit(tau) ~ N(mean, std^2), then shifted; (0, 1) is SD3's (2403.03206)."""
+    """logit(tau) ~ N(mean, std^2); (0, 1) is SD3's (2403.03206)."""
 
     mean: float = 0.0
     std: float = 1.0
-    shift: float = 1.0
 
     def cdf(self, process: Process, tau: Array) -> Array:
-        return norm.cdf((logit(shifted(tau, 1 / self.shift)) - self.mean) / self.std)
+        return norm.cdf((logit(tau) - self.mean) / self.std)
 
     def quantile(self, process: Process, u: Array) -> Array:
-        return shifted(jax.nn.sigmoid(self.mean + self.std * norm.ppf(u)), self.shift)
+        return jax.nn.sigmoid(self.mean + self.std * norm.ppf(u))
 
 
 @dataclass(frozen=True)
@@ -131,27 +115,64 @@ class Spectral(Density):
     """Equal time for each octave of frequencies: `levels` are the logsnr at which octave after octave drowns in noise.
 
     They fall: the finest frequencies first. Between two neighbours every logsnr is alike; see `spectral` for a fit.
-    Levels beyond the process's end become tau = 1.
+    Beyond each end lies a share `tail` of the time, which thins out exponentially from the octaves' mean density: a
+    model has to know the noise that sampling begins with. Levels beyond the process's end become tau = 1.
     """
 
     levels: tuple[float, ...]
+    tail: float = 0.0
 
     def __post_init__(self) -> None:
         falls = all(a > b for a, b in pairwise(self.levels))
         if len(self.levels) < 2 or not falls or not all(map(math.isfinite, self.levels)):
             raise UserError(f"levels={self.levels}: two or more finite values of logsnr that fall")
+        if not 0 <= self.tail < 0.5:
+            raise UserError(f"tail={self.tail}: the share of time beyond each end is at least 0 and below 0.5")
 
     def cdf(self, process: Process, tau: Array) -> Array:
-        return jnp.interp(-process.logsnr(tau), -jnp.asarray(self.levels), self._shares())
+        logsnr, (first, *_, last) = process.logsnr(tau), self.levels
+        inside = jnp.interp(-logsnr, -jnp.asarray(self.levels), self._shares())
+        if self.tail == 0:
+            return inside
+        before, after = (jnp.exp(jnp.minimum(d, 0.0) / self._width()) for d in (first - logsnr, logsnr - last))
+        return inside - self.tail * (1 - before) + self.tail * (1 - after)
 
     def quantile(self, process: Process, u: Array) -> Array:
-        return jnp.minimum(process.tau_of_logsnr(jnp.interp(u, self._shares(), jnp.asarray(self.levels))), 1.0)
+        logsnr = jnp.interp(u, self._shares(), jnp.asarray(self.levels))
+        if self.tail > 0:
+            before, after = (-self._width() * jnp.log(jnp.minimum(v / self.tail, 1.0)) for v in (u, 1 - u))
+            logsnr = logsnr + before - after
+        return jnp.minimum(process.tau_of_logsnr(logsnr), 1.0)
 
     def _shares(self) -> Array:
-        return jnp.linspace(0.0, 1.0, len(self.levels))
+        return jnp.linspace(self.tail, 1.0 - self.tail, len(self.levels))
+
+    def _width(self) -> float:
+        """Of a tail, in logsnr: one that begins as dense as the octaves are on average."""
+        return self.tail * (self.levels[0] - self.levels[-1]) / (1 - 2 * self.tail)
 
 
-def spectral(power: np.ndarray) -> Spectral:
+@dataclass(frozen=True)
+class FromSpectrum(Density):
+    """Stands in a recipe for `Spectral` of the run's own latents, which are not known before they are encoded.
+
+    When the denoiser's training starts, the spectrum is kept in the run's folder, and read from there ever after.
+    """
+
+    tail: float = 0.1
+
+    def fitted(self, power: np.ndarray) -> Spectral:
+        """The density that stands in its place, of a spectrum as `spectral` takes it."""
+        return spectral(power, self.tail)
+
+    def cdf(self, process: Process, tau: Array) -> Array:
+        raise UserError("the density FromSpectrum is known when the run's latents are: train the run first")
+
+    def quantile(self, process: Process, u: Array) -> Array:
+        return self.cdf(process, u)
+
+
+def spectral(power: np.ndarray, tail: float = 0.0) -> Spectral:
     """The density that a spectrum asks for: `power` (k,) of one to k cycles, as `rapsd` gives it, mean over channels.
 
     A frequency stands above the noise while alpha^2 P > sigma^2, so it drowns at logsnr = -log P. The octaves' edges
@@ -165,4 +186,4 @@ def spectral(power: np.ndarray) -> Spectral:
     for edge in edges[1:]:
         if edge < kept[-1]:
             kept.append(edge)
-    return Spectral(tuple(float(edge) for edge in kept))
+    return Spectral(tuple(float(edge) for edge in kept), tail)

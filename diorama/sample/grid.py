@@ -1,30 +1,42 @@
 """Grids: the noise times that a solver visits, from 1 (noise) down to 0 (data).
 
 `grid(process, steps)` returns float64 (steps + 1,), strictly falling. The grid that goes with a training density is
-the one that bears its name: use the same mean, std and shift in both.
+the one that bears its name: use the same mean and std in both. A time shift is the process's (`process.Shifted`).
 """
 
+import math
+import sys
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.interpolate import PchipInterpolator
 from scipy.special import expit, ndtr, ndtri
 from scipy.stats import beta
 
-from diorama.process.density import shifted
+from diorama.core.discover import any_of, kinds
+from diorama.core.errors import UserError
+from diorama.process import density
 from diorama.process.gaussian import Process
 
 
-class Grid(Protocol):
+@dataclass(frozen=True)
+class Grid:
     """Noise times for any process and number of steps."""
 
-    def __call__(self, process: Process, steps: int) -> np.ndarray: ...
+    @classmethod
+    def examples(cls) -> "tuple[Grid, ...]":
+        """Settings worth comparing; none for a grid that is made for one run."""
+        return (cls(),)
+
+    def __call__(self, process: Process, steps: int) -> np.ndarray:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(Grid):
     """Even steps in tau."""
 
     def __call__(self, process: Process, steps: int) -> np.ndarray:
@@ -32,18 +44,8 @@ class Uniform:
 
 
 @dataclass(frozen=True)
-class Shifted:
-    """Even steps, shifted towards noise by S > 1: S t / (1 + (S - 1) t) (arXiv 2403.03206); see `density.shift_for`."""
-
-    shift: float = 3.0
-
-    def __call__(self, process: Process, steps: int) -> np.ndarray:
-        return shifted(np.linspace(1.0, 0.0, steps + 1), self.shift)
-
-
-@dataclass(frozen=True)
-class LogitNormal:
-    """Quantiles of the logit-normal density, then shifted: the steps lie where training looked most.
+class LogitNormal(Grid):
+    """Quantiles of the logit-normal density: the steps lie where training looked most.
 
     The normal is cut at two standard deviations and the times stretched to reach 1 and 0. Uncut, the end steps shrink
     so slowly with the number of steps that no solver reaches its order (measured: slope 0.7 for Heun, not 2).
@@ -51,16 +53,15 @@ class LogitNormal:
 
     mean: float = 0.0
     std: float = 1.0
-    shift: float = 1.0
 
     def __call__(self, process: Process, steps: int) -> np.ndarray:
         u = np.linspace(ndtr(2.0), ndtr(-2.0), steps + 1)
         tau = expit(self.mean + self.std * ndtri(u))
-        return shifted((tau - tau[-1]) / (tau[0] - tau[-1]), self.shift)
+        return (tau - tau[-1]) / (tau[0] - tau[-1])
 
 
 @dataclass(frozen=True)
-class Karras:
+class Karras(Grid):
     """Even in (sigma/alpha)^(1/rho) from sigma_max to sigma_min, then 0 (arXiv 2206.00364, equation 5).
 
     The first time is 1 whatever sigma_max, for there the noise is drawn; a process that ends below sigma_max starts
@@ -77,7 +78,7 @@ class Karras:
 
 
 @dataclass(frozen=True)
-class LogSNR:
+class LogSNR(Grid):
     """Even in logsnr, that is in log(sigma/alpha), from sigma_max to sigma_min, then 0; "exponential" in k-diffusion.
 
     The ends are as those of `Karras`.
@@ -91,7 +92,7 @@ class LogSNR:
 
 
 @dataclass(frozen=True)
-class Cosine:
+class Cosine(Grid):
     """(1 + cos(pi i / steps)) / 2: short steps at both ends."""
 
     def __call__(self, process: Process, steps: int) -> np.ndarray:
@@ -99,7 +100,7 @@ class Cosine:
 
 
 @dataclass(frozen=True)
-class Beta:
+class Beta(Grid):
     """Quantiles of the beta distribution: short steps at both ends for a, b < 1 (Lee et al. 2024, arXiv 2407.12173)."""
 
     a: float = 0.6
@@ -107,6 +108,71 @@ class Beta:
 
     def __call__(self, process: Process, steps: int) -> np.ndarray:
         return beta.ppf(np.linspace(1.0, 0.0, steps + 1), self.a, self.b)
+
+
+@dataclass(frozen=True)
+class Spectral(Grid):
+    """Quantiles of the density `Spectral`: as many steps for each octave of the data's frequencies."""
+
+    levels: tuple[float, ...]
+    tail: float = 0.1
+
+    def __post_init__(self) -> None:
+        density.Spectral(self.levels, self.tail)  # checks them
+
+    @classmethod
+    def examples(cls) -> tuple[Grid, ...]:
+        return ()
+
+    def __call__(self, process: Process, steps: int) -> np.ndarray:
+        law = density.Spectral(self.levels, self.tail)
+        with jax.ensure_compile_time_eval():
+            top = float(law.cdf(process, jnp.ones(())))  # a process may end before the law does
+            taus = np.asarray(law.quantile(process, jnp.linspace(top, 0.0, steps + 1)[1:-1]), np.float64)
+        return np.concatenate([[1.0], taus, [0.0]])
+
+
+@dataclass(frozen=True)
+class FromSpectrum(Grid):
+    """Stands in a recipe for `Spectral` of the run's own latents, as the density of that name does."""
+
+    tail: float = 0.1
+
+    @classmethod
+    def examples(cls) -> tuple[Grid, ...]:
+        return ()
+
+    def fitted(self, power: np.ndarray) -> Spectral:
+        """The grid that stands in its place, of a spectrum as `density.spectral` takes it."""
+        return Spectral(density.spectral(power).levels, self.tail)
+
+    def __call__(self, process: Process, steps: int) -> np.ndarray:
+        raise UserError("the grid FromSpectrum is known when the run's latents are: train the run first")
+
+
+@dataclass(frozen=True)
+class Fitted(Grid):
+    """Given noise times, such as `diorama tune` finds: `taus` from 1 down to 0, for the process that they are of.
+
+    Another number of steps is interpolated by a monotone cubic in tau.
+    """
+
+    taus: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        falls = all(a > b for a, b in pairwise(self.taus)) and all(map(math.isfinite, self.taus))
+        if len(self.taus) < 2 or not falls or self.taus[0] != 1 or self.taus[-1] != 0:
+            raise UserError(f"taus={self.taus}: noise times fall from 1 to 0")
+
+    @classmethod
+    def examples(cls) -> tuple[Grid, ...]:
+        return ()
+
+    def __call__(self, process: Process, steps: int) -> np.ndarray:
+        if steps == len(self.taus) - 1:
+            return np.asarray(self.taus, np.float64)
+        between = PchipInterpolator(np.linspace(0.0, 1.0, len(self.taus)), self.taus)
+        return np.concatenate([[1.0], between(np.arange(1, steps) / steps), [0.0]])
 
 
 def _end(process: Process, sigma_max: float) -> float:
@@ -120,3 +186,7 @@ def _by_noise(process: Process, sigma: np.ndarray) -> np.ndarray:
     with jax.ensure_compile_time_eval():
         tau = np.asarray(process.tau_of_logsnr(jnp.asarray(-2 * np.log(sigma))), np.float64)
     return np.concatenate([[1.0], tau[1:], [0.0]])
+
+
+GRIDS = kinds([sys.modules[__name__]], Grid)
+AnyGrid = any_of(GRIDS)  # what a run's configuration may name

@@ -11,7 +11,7 @@ import optax
 from diorama.core.array import Array
 from diorama.core.errors import UserError
 from diorama.core.layout import Layout
-from diorama.core.random import stream
+from diorama.core.random import places, stream
 from diorama.train import ema
 from diorama.train.state import Objective, Role, Scheduled, State, Tally, Train, by_role, join, split
 
@@ -32,6 +32,7 @@ def make_step(config: Train, objective: Objective, shardings: State, seed: int, 
         n = batch["id"].shape[0]
         trained, rest = split(state.model)
         key = stream(seed, "objective", state.step)
+        batch = batch | {"place": places(stream(seed, "place", state.step), batch["id"])}
         now = rebuild(held)
         if isinstance(now, Scheduled):
             now = now.after(state.examples)

@@ -34,6 +34,14 @@ def test_a_traced_step_is_the_same_step():
     np.testing.assert_array_equal(traced, jax.random.key_data(random.stream(3, "a", 5)))
 
 
+def test_places_are_the_ids_own_in_any_order():
+    key = random.stream(0, "a")
+    found = random.places(key, IDS)
+    np.testing.assert_array_equal(np.sort(found), np.arange(5, dtype=np.float32) / 5)
+    np.testing.assert_array_equal(random.places(key, IDS[::-1])[::-1], found)
+    assert not np.array_equal(random.places(random.stream(0, "a", 1), IDS), found)
+
+
 def test_streams_are_pinned():
     """A change here changes every run's numbers."""
     assert np.asarray(jax.random.key_data(random.stream(0, "objective", 1))).tolist() == PINNED

@@ -5,15 +5,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from diorama.core.module import Module, Policy, paths, static
+from diorama.core.random import places
 from diorama.diffusion import DenoiserConfig, Denoising
+from diorama.diffusion.uncertainty import Uncertainty, UncertaintyConfig
 from diorama.net import Conditions
 from diorama.process import EDM, LinearVP, Prediction, RectifiedFlow
-from diorama.process.density import LogNormal, Uniform
+from diorama.process.density import LogitNormal, LogNormal, Uniform
 from diorama.process.weighting import EDM as EDMWeighting
-from diorama.process.weighting import X0, Epsilon
+from diorama.process.weighting import X0, Epsilon, MinSNR
 from tests.net.tiny import CHANNELS, LABEL, TEXT, UNET, latents, made
 
 IDS = jnp.array([3, 9, 2**32 - 1], jnp.uint32)
@@ -32,6 +35,7 @@ class Knows(Module):
     x0: Any
     off: Any
     process: Any = static()
+    uncertainty: Any = None
 
     @property
     def conditions(self):
@@ -86,6 +90,71 @@ def test_noise_times():
     )  # an id's times are its own
 
 
+def test_stratified_times_are_spread_over_the_batch():
+    ids, process = jnp.arange(64, dtype=jnp.uint32) * 977, RectifiedFlow()
+    objective = Denoising(Uniform(), stratified=True)
+    tau = objective.times(process, KEY, ids, 3)
+    np.testing.assert_array_equal(tau, tau[:, :1].repeat(3, 1))
+    np.testing.assert_allclose(np.diff(np.sort(tau[:, 0])), 1 / 64, atol=1e-5)
+    order = jax.random.permutation(KEY, 64)
+    np.testing.assert_array_equal(objective.times(process, KEY, ids[order], 3), tau[order])  # the batch's, in any order
+    place = places(KEY, ids)
+    whole = objective.times(process, KEY, ids, 3, place)
+    np.testing.assert_array_equal(objective.times(process, KEY, ids[8:24], 3, place[8:24]), whole[8:24])  # of a part
+
+
+def test_strata_make_the_loss_vary_less():
+    """A denoiser that is off by as much everywhere counts by its noise time: the mean stays, and the variance falls."""
+    x0, ids = jnp.zeros((16, 1, 1, 1, 1)), jnp.arange(16, dtype=jnp.uint32)
+    model = Knows(x0, 0.1, RectifiedFlow())
+
+    def losses(objective):
+        batch = {"media": x0, "id": ids}
+        return jax.jit(jax.vmap(lambda key: objective(model, batch, key).value))(jax.random.split(KEY, 500))
+
+    each, spread = (losses(Denoising(weighting=MinSNR(), stratified=s)) for s in (False, True))
+    truth = float(each.mean()), float(each.std() / 500**0.5)
+    assert float(spread.mean()) == pytest.approx(truth[0], abs=4 * truth[1])
+    assert float(spread.var()) < 0.1 * float(each.var())
+
+
+def test_learned_uncertainty_is_the_expected_error():
+    """Its optimum: e^u is the weighted error of each noise level; and until it has learned, the loss is the same."""
+    x0, ids = jnp.zeros((256, 1, 1, 1, 1)), jnp.arange(256, dtype=jnp.uint32)
+    process, objective = RectifiedFlow(), Denoising(LogitNormal(std=0.7), Epsilon())
+    batch = {"media": x0, "id": ids}
+
+    def loss(u, key):
+        return objective(Knows(x0, 0.5, process, u), batch, key)
+
+    new = UncertaintyConfig(terms=8).init()
+    assert float(loss(new, KEY).value) == pytest.approx(float(loss(None, KEY).value), rel=1e-6)
+    adam = optax.adam(optax.cosine_decay_schedule(0.1, 1000))
+
+    def step(state, key):
+        gradient = jax.grad(lambda u: loss(u, key).value)(state[0])
+        updates, memory = adam.update(gradient, state[1])
+        return (optax.apply_updates(state[0], updates), memory), None
+
+    run = jax.jit(lambda u, keys: jax.lax.scan(step, (u, adam.init(u)), keys)[0][0])
+    learned = run(new, jax.random.split(KEY, 1000))
+    tau = jnp.linspace(0.2, 0.8, 13)  # where training looks
+    truth = (0.5 * process.alpha(tau) / process.sigma(tau)) ** 2  # of epsilon, for a mistake of 0.5 in x0
+    np.testing.assert_allclose(learned(process.logsnr(tau)), jnp.log(truth), atol=0.05)
+    metrics = loss(learned, KEY).metrics
+    assert float(metrics["uncertainty_tau0"]) > 0 > float(metrics["uncertainty_tau3"])
+    assert float(metrics["loss_tau2"]) == pytest.approx(float(loss(None, KEY).metrics["loss_tau2"]), rel=1e-5)
+
+
+def test_a_clean_frame_has_no_uncertainty():
+    u = Uncertainty(jnp.asarray([0.7]))
+    x0 = jnp.zeros((400, 2, 1, 1, 1))
+    batch = {"media": x0, "id": jnp.arange(400, dtype=jnp.uint32)}
+    objective = Denoising(independent=1.0)  # of half the clips, one frame of two is clean
+    loss = objective(Knows(x0, 0.0, RectifiedFlow(), u), batch, KEY)
+    assert float(loss.value) == pytest.approx(0.7 * 0.75, abs=0.03)
+
+
 @pytest.fixture(scope="module")
 def model():
     config = DenoiserConfig(UNET, {"text": TEXT, "label": LABEL})
@@ -126,7 +195,7 @@ def test_metrics_say_the_loss_by_noise_level(model, run):
     ],
 )
 def test_gradients_are_finite_and_reach_every_parameter(model, process, prediction, objective):
-    model = type(model)(model.net, model.conditions, process, prediction)
+    model = type(model)(model.net, model.conditions, process, prediction, UncertaintyConfig().init())
     gradient = jax.jit(jax.grad(lambda m: objective(m, BATCH, KEY).value))(model)
     bad = [name for name, g in paths(gradient).items() if not np.isfinite(g).all() or not np.any(g)]
     assert bad == []

@@ -7,18 +7,17 @@ from scipy.stats import kstest
 from diorama.core.errors import UserError
 from diorama.core.random import stream
 from diorama.process import EDM, CosineVP, RectifiedFlow, density
-from diorama.process.density import shift_for, shifted
 
 CASES = [
     (RectifiedFlow(), density.Uniform()),
-    (RectifiedFlow(), density.Uniform(shift=3.0)),
     (RectifiedFlow(), density.LogitNormal()),
-    (RectifiedFlow(), density.LogitNormal(-0.4, 1.0, shift=2.0)),
+    (RectifiedFlow(), density.LogitNormal(-0.4, 1.0)),
     (EDM(), density.LogNormal()),
     (RectifiedFlow(), density.LogNormal(-0.4, 1.0)),
     (CosineVP(), density.UniformLogSNR()),
     (EDM(), density.UniformLogSNR(-6.0, 8.0)),
     (RectifiedFlow(), density.Spectral((5.0, 2.0, -1.0))),
+    (RectifiedFlow(), density.Spectral((5.0, 2.0, -1.0), tail=0.1)),
 ]
 every = pytest.mark.parametrize(("process", "law"), CASES, ids=lambda c: str(c).replace("sigma_data", ""))
 IDS = jnp.arange(4096, dtype=jnp.uint32)
@@ -48,8 +47,12 @@ def test_samples_follow_the_distribution(process, law):
 
 @every
 def test_strata_hold_one_sample_each(process, law):
-    u = np.sort(np.asarray(law.cdf(process, law.stratified(process, jax.random.key(3), 64))))
-    np.testing.assert_array_equal(np.floor(u * 64 + 1e-3 - (u * 64 % 1)[0]), np.arange(64))
+    place = jax.random.permutation(jax.random.key(1), 64) / 64
+    tau = law.stratified(process, jax.random.key(3), place)
+    u = np.asarray(law.cdf(process, tau))
+    order = np.sort(u)
+    np.testing.assert_array_equal(np.floor(order * 64 + 1e-3 - (order * 64 % 1)[0]), np.arange(64))
+    np.testing.assert_allclose((u - place) % 1, (u - place)[0] % 1, atol=1e-4)  # each its own, and one offset for all
 
 
 def test_a_sample_belongs_to_its_id_and_not_to_the_batch():
@@ -65,18 +68,6 @@ def test_moments_of_the_named_laws():
     np.testing.assert_allclose([log_sigma.mean(), log_sigma.std()], [-1.2, 1.2], atol=0.06)
     tau = density.LogitNormal(0.5, 0.8).sample(process, key, IDS)
     np.testing.assert_allclose([jnp.log(tau / (1 - tau)).mean(), jnp.log(tau / (1 - tau)).std()], [0.5, 0.8], atol=0.06)
-
-
-def test_shift():
-    np.testing.assert_allclose(shifted(np.asarray([0.0, 0.5, 1.0]), 3.0), [0, 0.75, 1])
-    np.testing.assert_allclose(shifted(shifted(np.asarray([0.2, 0.6]), 3.0), 1 / 3.0), [0.2, 0.6])
-    np.testing.assert_allclose(shift_for(768 * 16 * 16), 6.93, atol=0.005)  # RAE's figure
-
-
-def test_shift_scales_the_noise_to_signal_ratio(x64):
-    """For rectified flow S multiplies sigma/alpha, as S^2 times the pixels would."""
-    process, tau = RectifiedFlow(), jnp.asarray([0.1, 0.5, 0.9])
-    np.testing.assert_allclose(process.logsnr(shifted(tau, 3.0)), process.logsnr(tau) - 2 * np.log(3.0), rtol=1e-9)
 
 
 def test_uniform_logsnr_is_uniform(x64):
@@ -100,3 +91,22 @@ def test_octaves_of_equal_power_are_taken_together():
         density.spectral(np.ones(16))
     with pytest.raises(UserError, match="finite"):
         density.spectral(np.asarray([1.0, 0.5, 0.2, 0.0]))
+
+
+def test_tails_thin_out_from_the_density_of_the_octaves(x64):
+    process, law = RectifiedFlow(), density.Spectral((5.0, 2.0, -1.0), tail=0.1)
+    at = lambda logsnr: law.cdf(process, process.tau_of_logsnr(jnp.asarray(logsnr)))  # noqa: E731
+    np.testing.assert_allclose(at([5.0, 2.0, -1.0]), [0.1, 0.5, 0.9], rtol=1e-9)
+    width = 0.1 * 6 / 0.8
+    np.testing.assert_allclose(at([5.0 + width, -1.0 - width]), [0.1 / np.e, 1 - 0.1 / np.e], rtol=1e-9)
+    np.testing.assert_allclose(at(4.999) - at(5.001), 2 * 0.001 * 0.8 / 6, rtol=1e-3)  # no leap at the edge
+    np.testing.assert_array_equal(law.cdf(process, jnp.asarray([0.0, 1.0])), [0.0, 1.0])
+    with pytest.raises(UserError, match="each end"):
+        density.Spectral((1.0, 0.0), tail=0.5)
+
+
+def test_a_density_from_the_spectrum_waits_for_it():
+    law = density.FromSpectrum(tail=0.2)
+    assert law.fitted(np.arange(1, 17) ** -2.0) == density.spectral(np.arange(1, 17) ** -2.0, tail=0.2)
+    with pytest.raises(UserError, match="train the run first"):
+        law.sample(RectifiedFlow(), jax.random.key(0), IDS)

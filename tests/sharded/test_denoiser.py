@@ -12,6 +12,7 @@ import pytest
 
 from diorama.core import Layout
 from diorama.diffusion import DenoiserConfig, Denoising
+from diorama.diffusion.uncertainty import UncertaintyConfig
 from diorama.train import Train, read_log, train
 from tests.net.tiny import CHANNELS, LABEL, TEXT, UNET
 from tests.shared import simulated
@@ -30,11 +31,13 @@ def example(i: int) -> dict[str, np.ndarray]:
 
 
 def main(folder: Path) -> None:
-    config = DenoiserConfig(replace(UNET, widths=(16,)), {"text": TEXT, "label": LABEL})  # one level: less to compile
+    net = replace(UNET, widths=(16,))  # one level: less to compile
+    config = DenoiserConfig(net, {"text": TEXT, "label": LABEL}, uncertainty=UncertaintyConfig())
+    objective = Denoising(independent=0.5, stratified=True)
     how = Train(examples=BATCH * STEPS, learning_rate=1e-3, log_every=BATCH)
     for name, layout in LAYOUTS.items():
         batches = iter(grain.MapDataset.range(256).map(example).to_iter_dataset().batch(BATCH))
-        train(how, partial(config.init, channels=CHANNELS), Denoising(independent=0.5), batches, folder / name,
+        train(how, partial(config.init, channels=CHANNELS), objective, batches, folder / name,
               seed=0, layout=layout)  # fmt: skip
 
 

@@ -59,6 +59,18 @@ def test_accumulation_equals_the_full_batch(parts):
     np.testing.assert_allclose(tally.sums["gradient_norm"], tally_apart.sums["gradient_norm"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("parts", [1, 4])
+def test_parts_know_their_place_in_the_whole_batch(parts):
+    def objective(model, batch, key):
+        place = batch.get("place", jnp.zeros(len(batch["id"])))
+        return Loss(jnp.square(model(batch["x"])).mean(), {"place": place.mean(), "square": (place**2).mean()})
+
+    _, tally = run(Train(examples=100, accumulate=parts), several(1), objective)
+    places = np.arange(16) / 16
+    assert float(tally.sums["place"] / tally.weights["place"]) == pytest.approx(places.mean(), rel=1e-6)
+    assert float(tally.sums["square"] / tally.weights["square"]) == pytest.approx((places**2).mean(), rel=1e-6)
+
+
 def test_metrics_that_are_nan_are_left_out_of_the_mean():
     batch = {k: np.stack([example(i)[k] for i in (0, 1)]) for k in ("id", "x", "y")}
 
