@@ -5,7 +5,8 @@ their neighbours is the `contrast` of a picture: the mean over the lattice of lo
 frequencies around. The logarithm of a radial frequency is harmonic, so that for a spectrum that falls as k^-a, whatever
 a, the mean around a point is what lies at it: sharper or softer pictures have the same contrast, grids have more.
 
-Real clips go through the same measure and are the reference. JPEG's blocks in the data are no fault of the samples.
+Real clips go through the same measure and are the reference. JPEG's blocks in the data are no fault of the samples; and
+where data have less at the lattice than around it, as pictures that were enlarged, it is no grid to have as much.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from scipy.stats import mannwhitneyu
+from scipy.stats import binom, mannwhitneyu
 
 from diorama.core.errors import UserError
 
@@ -27,8 +28,9 @@ class GridAlarm:
     """Whether samples repeat every `period` pixels more than data do.
 
     value, reference: mean contrast of samples and of data, in decibels. chance: of samples that rank so high if they
-    were data. threshold: the chance below which the alarm sounds. amplitude: of the grid in the middling sample, RMS in
-    grey levels of 255; a faint grid of a long period is lost in the picture and counts as 0.
+    were data, or of so many that stand above their neighbours if none had a grid, whichever is larger. threshold: the
+    chance below which the alarm sounds. amplitude: of the grid in the middling sample, RMS in grey levels of 255; a
+    faint grid of a long period is lost in the picture and counts as 0.
     """
 
     period: int
@@ -50,8 +52,9 @@ def grid_alarm(
 ) -> tuple[GridAlarm, ...]:  # fmt: skip
     """One alarm for each of `periods` that fits into the clips at least `CELLS` times; none where none does.
 
-    A one-sided rank test (Mann & Whitney 1947) of the clips' contrasts: where samples are distributed as data are, any
-    alarm sounds with a chance of at most `rate`, whatever that distribution is. Clips are one figure each, so they have
+    A rank test (Mann & Whitney 1947) of the clips' contrasts against those of data, and a sign test of whether they are
+    above 0; the alarm asks for both. Where samples are distributed as data are, any of the alarms sounds with a chance
+    of at most `rate`, whatever that distribution is. Clips are one figure each, so they have
     to be drawn independently: windows of one video are not.
 
     Raises `UserError` for so few clips that the alarm could never sound.
@@ -61,18 +64,20 @@ def grid_alarm(
     for period in fitting:
         ours, theirs = (_powers(clips, period) for clips in (samples, data))
         (value, reference), threshold = (10 / np.log(10) * p.contrast for p in (ours, theirs)), rate / len(fitting)
-        if (
-            mannwhitneyu(
-                np.arange(len(value)) + len(reference), np.arange(len(reference)), alternative="greater"
-            ).pvalue
-            >= threshold
-        ):
+        if _chance(np.ones(len(value)), np.zeros(len(reference))) >= threshold:
             raise UserError(f"{len(samples)} samples and {len(data)} clips are too few to tell a grid: take 16 of each")
-        chance = float(mannwhitneyu(value, reference, alternative="greater").pvalue)
-        extra = np.median(ours.lattice - np.median(theirs.lattice / theirs.around) * ours.around)
+        chance = _chance(value, reference)
+        usual = max(float(np.median(theirs.lattice / theirs.around)), 1.0)
+        extra = np.median(ours.lattice - usual * ours.around)
         found.append(GridAlarm(period, float(value.mean()), float(reference.mean()), chance, threshold,
                                float(np.sqrt(max(extra, 0.0)))))  # fmt: skip
     return tuple(found)
+
+
+def _chance(value: np.ndarray, reference: np.ndarray) -> float:
+    """The larger of the two tests' chances: an alarm that asks for both is as rare as the rarer one."""
+    rank = mannwhitneyu(value, reference, alternative="greater").pvalue
+    return max(float(rank), float(binom.sf((value > 0).sum() - 1, len(value), 0.5)))
 
 
 def contrast(clips: UInt8[np.ndarray, "b t h w c"], period: int) -> Float[np.ndarray, "b"]:

@@ -103,3 +103,15 @@ def test_periods_that_do_not_fit_and_clips_that_are_too_few():
     assert grid_alarm(clips, clips, (16,)) == ()
     with pytest.raises(UserError, match="3 samples and 16 clips are too few"):
         grid_alarm(clips[:3], clips, (8,))
+
+
+def test_to_have_what_data_lack_is_no_grid():
+    """A mean of neighbours has nothing at two pixels; so it is with pictures that were enlarged."""
+    sharp = fields(24, 0.0, seed=1).astype(float)
+    data = np.rint((sharp + np.roll(sharp, 1, 2) + np.roll(sharp, 1, 3) + np.roll(sharp, (1, 1), (2, 3))) / 4).astype(
+        np.uint8
+    )
+    samples = fields(24)
+    assert contrast(data, 2).mean() < -0.5 < contrast(samples, 2).mean()
+    assert not any(alarm.verdict for alarm in grid_alarm(samples, data, PERIODS))
+    assert grid_alarm(planted(samples, CHECKERS, 2.0), data, PERIODS)[0].verdict
