@@ -8,20 +8,10 @@ import jax.numpy as jnp
 
 from diorama.core.array import Array, Float, Key
 from diorama.core.module import Module, dtype_of, static
+from diorama.diffusion.uncertainty import Uncertainty, UncertaintyConfig
 from diorama.net import Conditions, LabelConfig, Output, TextConfig, Transformer, TransformerConfig, UNet, UNetConfig
-from diorama.net.condition import Signals
-from diorama.process import (
-    EDM,
-    CosineVP,
-    LinearVP,
-    Prediction,
-    Process,
-    RectifiedFlow,
-    Trigonometric,
-    ZeroTerminal,
-)
-
-ProcessConfig = RectifiedFlow | CosineVP | LinearVP | ZeroTerminal | Trigonometric | EDM
+from diorama.net.condition import Perturbed, Signals
+from diorama.process import AnyProcess, Prediction, Process, RectifiedFlow
 
 
 @dataclass(frozen=True)
@@ -31,14 +21,16 @@ class DenoiserConfig:
     Args:
         net: the network and its sizes.
         conditions: named signals; a batch carries each under its name (`text`: token ids, `label`: a class).
-        process: how noise is added.
+        process: how noise is added; its time shift and the colour of its noise too, for training and sampling alike.
         prediction: what the network's output means; "velocity" suits rectified flow, "F" suits EDM.
+        uncertainty: also learn how large the error is at each noise level, and divide the loss by it.
     """
 
     net: UNetConfig | TransformerConfig
     conditions: dict[str, TextConfig | LabelConfig]
-    process: ProcessConfig = field(default_factory=RectifiedFlow)
+    process: AnyProcess = field(default_factory=RectifiedFlow)
     prediction: Literal["x0", "epsilon", "velocity", "v", "F"] = "velocity"
+    uncertainty: UncertaintyConfig | None = None
 
     def init(self, key: Key, channels: int) -> "Denoiser":
         """A denoiser of latents with `channels`."""
@@ -48,6 +40,7 @@ class DenoiserConfig:
             Conditions.init(k2, self.conditions, self.net.width),
             self.process,
             self.prediction,
+            self.uncertainty.init() if self.uncertainty else None,
         )
 
 
@@ -58,20 +51,22 @@ class Denoiser(Module):
     conditions: Conditions
     process: Process = static()
     prediction: str = static()
+    uncertainty: Uncertainty | None = None
 
-    def __call__(self, x: Float[Array, "b t h w c"], tau: Array, signals: Signals) -> Prediction:
+    def __call__(self, x: Float[Array, "b t h w c"], tau: Array, signals: Signals | Perturbed) -> Prediction:
         """Args: `x` at noise time `tau`, which is (b,) or (b, t) in [0, 1]; `signals` by name."""
         return self.look(x, tau, signals)[0]
 
-    def look(self, x: Float[Array, "b t h w c"], tau: Array, signals: Signals) -> tuple[Prediction, Output]:
+    def look(self, x: Float[Array, "b t h w c"], tau: Array, signals: Signals | Perturbed) -> tuple[Prediction, Output]:
         """The prediction, and the network's own output with its intermediates.
 
         The network sees x over its root mean square, and the noise level as sigma / (alpha + sigma), which is tau
         itself for rectified flow: with the same range at any process, a network can change processes.
         """
         tau = jnp.broadcast_to(tau[:, None] if tau.ndim == 1 else tau, x.shape[:2])
-        at = self.process.at(tau, x.ndim)
-        level = jax.nn.sigmoid(-self.process.logsnr(tau) / 2)
+        process = self.process.of(x.shape[1:])
+        at = process.at(tau, x.ndim)
+        level = jax.nn.sigmoid(-process.logsnr(tau) / 2)
         scaled = (x / at.scale).astype(dtype_of(self.net))
         output = self.net(scaled, level, self.conditions(signals))
         return Prediction.of(self.prediction, output.value.astype(jnp.float32), x, at), output

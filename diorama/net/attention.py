@@ -55,12 +55,19 @@ class SelfAttention(Module):
         return SelfAttention(Linear.init(k1, width, 3 * width), Linear.init(k2, width, width, scale=0.0), heads)
 
     def __call__(
-        self, x: Float[Array, "b n d"], positions: Float[Array, "n 3"], mask: Bool[Array, "... n n"] | None = None
+        self,
+        x: Float[Array, "b n d"],
+        positions: Float[Array, "n 3"],
+        mask: Bool[Array, "... n n"] | None = None,
+        alone: Bool[Array, "b"] | None = None,
     ) -> Float[Array, "b n d"]:
+        """`alone` marks the examples in which every token sees itself only: identity in place of attention."""
         b, n, d = x.shape
         q, k, v = jnp.split(self.qkv(x).reshape(b, n, 3 * self.heads, d // self.heads), 3, axis=2)
         q, k = rotary(rms(q).astype(x.dtype), positions), rotary(rms(k).astype(x.dtype), positions)
         y = jax.nn.dot_product_attention(q, k, v, mask=None if mask is None else mask.reshape(-1, 1, n, n))
+        if alone is not None:
+            y = jnp.where(alone[:, None, None, None], v, y)
         return self.out(y.reshape(b, n, d))
 
 

@@ -8,7 +8,7 @@ A `Signal` carries its value and whether it is present; an absent one is replace
 signal in training and leaving it out for classifier-free guidance are the same act.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -37,6 +37,17 @@ def null(signals: Signals) -> Signals:
     return {k: Signal(s.value, jnp.zeros_like(s.present)) for k, s in signals.items()}
 
 
+class Perturbed(Module):
+    """Signals for a network of which some self-attention, of some examples, is identity: a worse network.
+
+    Guiding away from it makes structure coherent, with conditions or without (perturbed attention, Ahn et al. 2024,
+    arXiv 2403.17377). Examples for which nothing is `alone` get exactly what the network says otherwise.
+    """
+
+    signals: Signals
+    alone: Bool[Array, "b k"]  # k layers of self-attention, in order
+
+
 class Context(Module):
     """What the network sees of all signals together; `None` where no signal comes that way."""
 
@@ -44,6 +55,7 @@ class Context(Module):
     tokens: Float[Array, "b l d"] | None = None
     mask: Bool[Array, "b l"] | None = None
     aligned: Float[Array, "b t h w k"] | None = None
+    alone: Bool[Array, "b k"] | None = None  # as in `Perturbed`
 
 
 @dataclass(frozen=True)
@@ -183,7 +195,9 @@ class Conditions(Module):
         """The conditions that lie in a batch under their names; a label of -1 or an empty text is absent."""
         return {name: Signal(batch[name], module.given(batch[name])) for name, module in self.embedders.items()}
 
-    def __call__(self, signals: Signals) -> Context:
+    def __call__(self, signals: Signals | Perturbed) -> Context:
+        if isinstance(signals, Perturbed):
+            return replace(self(signals.signals), alone=signals.alone)
         parts = [self.embedders[name](s.value, s.present) for name, s in sorted(signals.items())]
         return Context(
             broadcast=_fold([p.broadcast for p in parts], lambda xs: sum(xs)),

@@ -85,8 +85,10 @@ class Block(Module):
             Linear.init(k[5], 4 * d, d, scale=0.0),
         )
 
-    def __call__(self, x: Array, embedding: Array, context: Context, positions: Array, causal: bool) -> Array:
-        """Args: `x (b, t, h, w, d)` tokens on their grid, `embedding (b, t, d)`."""
+    def __call__(
+        self, x: Array, embedding: Array, context: Context, positions: Array, causal: bool, alone: Array | None
+    ) -> Array:
+        """Args: `x (b, t, h, w, d)` tokens on their grid, `embedding (b, t, d)`, `alone (b,)` as in attention."""
         b, t, h, w, d = x.shape
         shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(self.film(embedding), 6, axis=-1)
 
@@ -94,7 +96,7 @@ class Block(Module):
             return y.reshape(b, t * h * w, d)
 
         y = modulate(rms(x).astype(x.dtype), scale1, shift1)
-        y = self.attention(flat(y), positions, frame_mask(positions, causal)).reshape(x.shape)
+        y = self.attention(flat(y), positions, frame_mask(positions, causal), alone).reshape(x.shape)
         x = x + gate(y, gate1)  # the branches' last layers start at zero, so every block starts as the identity
         if context.tokens is not None and context.mask is not None:
             x = x + self.cross(self.norm(flat(x)), context.tokens, context.mask).reshape(x.shape)
@@ -125,6 +127,11 @@ class Transformer(Module):
     leave: Linear
     config: TransformerConfig = static()
 
+    @property
+    def attentions(self) -> int:
+        """How many layers of self-attention there are."""
+        return self.config.depth
+
     def __call__(self, x: Float[Array, "b t h w c"], level: Float[Array, "b t"], context: Context) -> Output:
         """Args: `x` noisy latents of about unit variance; `level` in [0, 1], each frame's own noise level."""
         config = self.config
@@ -144,11 +151,13 @@ class Transformer(Module):
             x = x + self.previous(jnp.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0), (0, 0)))[:, :-1])
         positions = grid_positions(*x.shape[1:4])
 
-        def call(block: Block, x: Array) -> tuple[Array, Array]:
-            x = block(x, embedding, context, positions, config.causal)
+        def call(layer: tuple[Block, Array | None], x: Array) -> tuple[Array, Array]:
+            block, alone = layer
+            x = block(x, embedding, context, positions, config.causal, alone)
             return x, x
 
-        x, features = scan(self.blocks, x, call, config.remat)
+        alone = None if context.alone is None else context.alone.T
+        x, features = scan((self.blocks, alone), x, call, config.remat)
         scale, shift = jnp.split(self.film(embedding), 2, axis=-1)
         x = self.leave(modulate(rms(x).astype(x.dtype), scale, shift))
         return Output(depth_to_space(x, config.patch), {"blocks": features})

@@ -121,7 +121,8 @@ class Middle(Module):
         b, t, h, w, d = x.shape
         positions = grid_positions(t, h, w)
         y = x.reshape(b, t * h * w, d)
-        y = y + self.attention(self.norm1(y), positions, frame_mask(positions, self.causal))
+        alone = None if context.alone is None else context.alone[:, 0]
+        y = y + self.attention(self.norm1(y), positions, frame_mask(positions, self.causal), alone)
         if context.tokens is not None and context.mask is not None:
             y = y + self.cross(self.norm2(y), context.tokens, context.mask)
         return y.reshape(x.shape)
@@ -138,6 +139,11 @@ class UNet(Module):
     up: list[list[Block]]
     norm: Norm
     leave: SpatialConv
+
+    @property
+    def attentions(self) -> int:
+        """How many layers of self-attention there are."""
+        return 1
 
     def __call__(self, x: Float[Array, "b t h w c"], level: Float[Array, "b t"], context: Context) -> Output:
         """Args: `x` noisy latents of about unit variance; `level` in [0, 1], each frame's own noise level."""
