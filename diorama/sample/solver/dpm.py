@@ -47,7 +47,4 @@ class DPMSolver(Solver):
             return -jnp.expm1(-k) / 2
 
         fresh = noise(tau, tau_next) if self.eta > 0 else None
-        orders = {"predictor": self.order, "corrector": 0}
-        return adams.step(
-            denoise, process, x, tau, tau_next, carry, **orders, simple=midpoint, eta=self.eta, fresh=fresh
-        )
+        return adams.step(denoise, process, x, tau, tau_next, carry, self.order, 0, midpoint, self.eta, fresh)
