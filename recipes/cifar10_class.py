@@ -13,6 +13,7 @@ from diorama.codec import ConvCodecConfig
 from diorama.diffusion import DenoiserConfig
 from diorama.net import LabelConfig, UNetConfig
 from diorama.run import Bucket, CodecStage, DenoiserStage, Evaluation, Run, Sampling
+from diorama.sample import ClassifierFree
 from diorama.train import Cosine, Muon, Train
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -40,6 +41,6 @@ def recipe() -> Run:
                 checkpoint_every=20_000, log_every=3_200, preview_every=40_000,
             ),
         ),
-        sampling=Sampling(steps=20, guidance=1.5, batch=64),
+        sampling=Sampling(steps=20, guidance=ClassifierFree(1.5), batch=64),
         evaluation=Evaluation(samples=1024, labels="label", names=CLASSES, classifier_steps=2_000),
     )  # fmt: skip

@@ -9,7 +9,7 @@ from diorama.diffusion import DenoiserConfig, Denoising
 from diorama.net import TextConfig, UNetConfig
 from diorama.process.density import LogitNormal
 from diorama.run import Bucket, CodecStage, DenoiserStage, Evaluation, Run, Sampling
-from diorama.sample import Heun
+from diorama.sample import ClassifierFree, Heun
 from diorama.train import Cosine, Muon, Train
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -38,6 +38,6 @@ def recipe() -> Run:
                 checkpoint_every=8_000, log_every=1_600, preview_every=28_000,
             ),
         ),
-        sampling=Sampling(solver=Heun(), steps=12, guidance=7.0, batch=64),
+        sampling=Sampling(solver=Heun(), steps=12, guidance=ClassifierFree(7.0), batch=64),
         evaluation=Evaluation(samples=384, labels="digits", names=WORDS, motion="directions"),
     )  # fmt: skip

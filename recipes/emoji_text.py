@@ -13,6 +13,7 @@ from diorama.codec import ConvCodecConfig
 from diorama.diffusion import DenoiserConfig
 from diorama.net import TextConfig, UNetConfig
 from diorama.run import Bucket, CodecStage, DenoiserStage, Evaluation, Run, Sampling
+from diorama.sample import ClassifierFree
 from diorama.train import Cosine, Muon, Train
 
 
@@ -38,6 +39,6 @@ def recipe() -> Run:
                 checkpoint_every=20_000, log_every=1_600, preview_every=40_000,
             ),
         ),
-        sampling=Sampling(steps=20, guidance=3.0, batch=32),
+        sampling=Sampling(steps=20, guidance=ClassifierFree(3.0), batch=32),
         evaluation=Evaluation(samples=119, labels=None),
     )  # fmt: skip

@@ -14,6 +14,7 @@ from diorama.codec import ConvCodecConfig
 from diorama.diffusion import DenoiserConfig, Denoising
 from diorama.net import TextConfig, UNetConfig
 from diorama.run import Bucket, CodecStage, DenoiserStage, Evaluation, Run, Sampling
+from diorama.sample import ClassifierFree
 from diorama.train import Cosine, Muon, Train
 
 VIDEO = Bucket(frames=9, height=64, width=64, batch=16, stride=2, hop=16)
@@ -43,6 +44,6 @@ def recipe() -> Run:
                 checkpoint_every=8_000, log_every=1_600, preview_every=20_000,
             ),
         ),
-        sampling=Sampling(steps=20, guidance=3.0, batch=16, rate=12.0),
+        sampling=Sampling(steps=20, guidance=ClassifierFree(3.0), batch=16, rate=12.0),
         evaluation=Evaluation(samples=256, labels="label"),
     )  # fmt: skip

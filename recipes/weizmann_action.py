@@ -13,6 +13,7 @@ from diorama.codec import ConvCodecConfig
 from diorama.diffusion import DenoiserConfig, Denoising
 from diorama.net import LabelConfig, TextConfig, UNetConfig
 from diorama.run import Bucket, CodecStage, DenoiserStage, Evaluation, Run, Sampling
+from diorama.sample import ClassifierFree
 from diorama.train import Cosine, Muon, Train
 
 CLIP = Bucket(frames=9, height=64, width=64, batch=16, stride=2, hop=2)
@@ -43,6 +44,6 @@ def recipe() -> Run:
                 checkpoint_every=8_000, log_every=1_600, preview_every=16_000,
             ),
         ),
-        sampling=Sampling(steps=20, guidance=2.0, batch=16, rate=12.5),
+        sampling=Sampling(steps=20, guidance=ClassifierFree(2.0), batch=16, rate=12.5),
         evaluation=Evaluation(samples=256, labels="label", names=ACTIONS),
     )  # fmt: skip

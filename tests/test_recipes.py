@@ -48,12 +48,12 @@ def test_recipe_of_curation(name: str) -> None:
 
 
 def test_settings_reach_into_a_recipe() -> None:
-    run = recipes.resolve("digits", ["denoiser.train.examples=64", "sampling.guidance=4"], seed=3)
-    assert (run.denoiser.train.examples, run.sampling.guidance, run.seed) == (64, 4.0, 3)
+    run = recipes.resolve("digits", ["denoiser.train.examples=64", "sampling.guidance.scale=4"], seed=3)
+    assert (run.denoiser.train.examples, run.sampling.guidance.scale, run.seed) == (64, 4.0, 3)
 
 
 def test_the_settings_of_another_run_are_a_recipe(tmp_path: Path) -> None:
-    run = recipes.resolve("digits", ["sampling.guidance=4"])
+    run = recipes.resolve("digits", ["sampling.guidance.scale=4"])
     (tmp_path / "config.txt").write_text(run.text())
     assert recipes.resolve(str(tmp_path / "config.txt"), []) == run
     assert recipes.resolve(str(tmp_path / "config.txt"), ["sampling.steps=3"], seed=2).seed == 2

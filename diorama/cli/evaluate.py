@@ -17,6 +17,12 @@ def evaluate(
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change how the run samples or is judged, for good."),
     ] = None,
+    guidance_sweep: Annotated[
+        bool, typer.Option("--guidance-sweep", help="Draw at several strengths: quality against diversity.")
+    ] = False,
+    scales: Annotated[
+        str | None, typer.Option(metavar="1,2,...", help="The strengths of --guidance-sweep.", show_default="1 to 10")
+    ] = None,
 ) -> None:
     """Measure a run on held-back clips.
 
@@ -36,8 +42,26 @@ def evaluate(
             raise UserError(f"{change}: only sampling.* and evaluation.* can change after training")
     if changes:
         folder = Folder.claim(run, override(folder.run(), changes), folder.catalogue())
+    if guidance_sweep or scales is not None:
+        from diorama.run.sweep import SCALES, sweep_run
+        from diorama.serve.sweep import write_sweep
+
+        found = sweep_run(folder, SCALES if scales is None else strengths(scales))
+        say("\n\n".join(sweep.table() for sweep in found))
+        say(f"page: {write_sweep(folder, found)}")
+        return
     say(table(evaluate_run(folder)))
     for gap in gaps(folder):
         complain(f"note: {gap}")
     say(f"scores: {folder.scores}")
     say(f"next: {command('report', run)}")
+
+
+def strengths(text: str) -> list[float]:
+    """Numbers from "1,2,...", rising. Raises `UserError`."""
+    from diorama.core import UserError
+
+    try:
+        return sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        raise UserError(f"--scales {text} does not fit: write numbers with commas between, such as 1,2,4") from None

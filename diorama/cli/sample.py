@@ -11,7 +11,8 @@ from diorama.cli.console import complain, say
 if TYPE_CHECKING:
     import numpy as np
 
-    from diorama.run import Bucket, Generator, Run
+    from diorama.run import Bucket, Generator, Run, Sampling
+    from diorama.run.generate import Known
 
 
 def sample(
@@ -22,13 +23,26 @@ def sample(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Samples for each prompt or label.")] = 1,
     frames: Annotated[int | None, typer.Option(min=1, help="Length; the longest trained on if left out.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="Strength of classifier-free guidance; 1 is none.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Strength of the run's guidance; 1 is none.")] = None,
+    weak: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="A worse model, which guidance leads away from (autoguidance).")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="From noise to data.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the noise; the run's own if left out.")] = None,
     ids: Annotated[
         str | None, typer.Option(metavar="0,1,...", help="Which noise each sample begins with; its file's name.")
     ] = None,
     first: Annotated[Path | None, typer.Option(metavar="IMAGE", help="A first frame to go on from.")] = None,
+    inpaint: Annotated[
+        Path | None, typer.Option(metavar="MASK", help="A picture, or video, that is white where to draw anew.")
+    ] = None,
+    of: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The picture or video that --inpaint changes.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="How to sample this once, as sampling.guidance=APG."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where to write; a folder in RUN/samples named by the prompt if left out.")
     ] = None,
@@ -41,10 +55,12 @@ def sample(
     """
     import numpy as np
 
+    from diorama.core.config import to_text
     from diorama.core.errors import UserError
     from diorama.core.files import hash_bytes
     from diorama.net import text
     from diorama.run import Generator
+    from diorama.run.against import Null
     from diorama.run.generate import bucket_for, write_samples
 
     generator = Generator.load(run)
@@ -52,24 +68,30 @@ def sample(
     prompts, labels = wanted(config, prompt or [], label or [], count)
     numbers = np.arange(len(prompts)) if ids is None else numbered(ids, len(prompts))
     bucket = bucket_for(met(generator), frames)
-    how = config.sampling
-    how = replace(how, guidance=how.guidance if guidance is None else guidance, steps=steps or how.steps)
+    how = asked(config, settings or [], guidance, steps, weak)
     if first is not None and bucket.frames == 1:
         raise UserError(f"--first goes on from a picture, and this draws single pictures: the run {run} or --frames 1")
     if first is not None and config.denoiser.objective.independent == 0:
         complain("note: this run never met a clean first frame in training (denoiser.objective.independent is 0)")
     if any(prompts) and generator.folder.tokenizer().get_vocab_size() <= text.SMALLEST:
         complain("note: this run met no captions in training, so a prompt means nothing to it")
+    if (inpaint is None) != (of is None):
+        raise UserError("--inpaint MASK and --of FILE go together: the mask, and what it is a mask of")
+    if not config.denoiser.denoiser.conditions and guidance is not None and isinstance(how.against, Null):
+        complain("note: this run takes no conditions, so --guidance has nothing to lead away from: give --weak")
+    known = None if inpaint is None or of is None else kept(inpaint, of, bucket)
     given = None if first is None else np.repeat(picture(first, bucket)[None], len(prompts), axis=0)
     media = generator.draw(
-        prompts, labels, ids=numbers, bucket=bucket, sampling=how, first=given, seed=seed, quiet=False
+        prompts, labels, ids=numbers, bucket=bucket, sampling=how, first=given, known=known, seed=seed, quiet=False
     )
-    about = {"guidance": how.guidance, "steps": how.steps, "seed": config.seed if seed is None else seed}
+    rule = {"guidance": how.guidance.scale, "rule": type(how.guidance).__name__}
+    about = {**rule, "steps": how.steps, "seed": config.seed if seed is None else seed}
     names = [p or _class_name(config, i) for p, i in zip(prompts, labels, strict=True)]
     if out is None:
-        settings = [names, labels.tolist(), numbers.tolist(), str(bucket), sorted(about.items()), str(first)]
-        out = run / "samples" / f"{_slug(names[0])}-{hash_bytes(repr(settings).encode(), 3)}"
-    sheet = write_samples(media, names, labels, numbers, out, config.sampling.rate, about)
+        files = [str(path) for path in (first, inpaint, of)]
+        wish = [names, labels.tolist(), numbers.tolist(), str(bucket), sorted(about.items()), to_text(how), files]
+        out = run / "samples" / f"{_slug(names[0])}-{hash_bytes(repr(wish).encode(), 3)}"
+    sheet = write_samples(media, names, labels, numbers, out, how.rate, about)
     say(f"{len(media)} sample{'s' * (len(media) > 1)} in {out}")
     say(f"together: {sheet}")
 
@@ -133,16 +155,49 @@ def numbered(ids: str, count: int) -> "np.ndarray":
     return np.array([int(part) for part in parts], np.uint32)
 
 
-def picture(path: Path, bucket: "Bucket") -> "np.ndarray":
-    """The first frame of a file, scaled to cover the bucket's size and cut; uint8 (h, w, 3). Raises `UserError`."""
+def asked(run: "Run", settings: list[str], guidance: float | None, steps: int | None, weak: Path | None) -> "Sampling":
+    """The run's way of sampling, with what is asked for this once. Raises `UserError`."""
+    from diorama.core import UserError, override
+    from diorama.run.against import Weaker
+
+    for setting in settings:
+        if not setting.startswith("sampling."):
+            raise UserError(f"{setting}: only sampling.* can change from one sample to the next")
+    how = override(run, settings).sampling
+    rule = how.guidance if guidance is None else how.guidance.scaled(guidance)
+    against = how.against if weak is None else Weaker(str(weak))
+    return replace(how, guidance=rule, against=against, steps=steps or how.steps)
+
+
+def kept(mask: Path, media: Path, bucket: "Bucket") -> "Known":
+    """What of a file is kept, and what `mask` leaves white to be drawn anew, brought to the bucket's shape.
+
+    Raises `UserError` where a file cannot be read, or has fewer frames.
+    """
+    from diorama.core.errors import UserError
+    from diorama.run.generate import Known
+
+    frames, white = (shaped(path, bucket) for path in (media, mask))
+    if len(frames) < bucket.frames or len(white) not in (1, len(frames)):
+        raise UserError(f"{media} has {len(frames)} frames, {mask} has {len(white)}, and {bucket.frames} are drawn")
+    return Known(frames, (white.mean(-1) < 128).repeat(len(frames) // len(white), 0))
+
+
+def shaped(path: Path, bucket: "Bucket") -> "np.ndarray":
+    """The first frames of a file, scaled to cover the bucket's size and cut; uint8 (t, h, w, 3). Raises `UserError`."""
     from diorama.core.errors import UserError
     from diorama.media import BadMedia, center_crop, read, resize
 
     try:
-        frames = read(path).frames[:1]
+        frames = read(path).frames[: bucket.frames]
     except BadMedia as bad:
-        raise UserError(f"{path} cannot be used as a first frame: {bad}") from None
-    return center_crop(resize(frames, bucket.height, bucket.width), bucket.height, bucket.width)[0]
+        raise UserError(f"{path} cannot be used: {bad}") from None
+    return center_crop(resize(frames, bucket.height, bucket.width), bucket.height, bucket.width)
+
+
+def picture(path: Path, bucket: "Bucket") -> "np.ndarray":
+    """The first frame of a file, scaled to cover the bucket's size and cut; uint8 (h, w, 3). Raises `UserError`."""
+    return shaped(path, replace(bucket, frames=1))[0]
 
 
 def _slug(text: str) -> str:

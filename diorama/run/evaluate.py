@@ -10,7 +10,7 @@ import numpy as np
 from diorama.codec import Codec, decode, encode
 from diorama.core.errors import UserError
 from diorama.core.files import hash_bytes, write_aside, write_text
-from diorama.data import ClipSource
+from diorama.data import Catalogue, ClipSource
 from diorama.evaluate import (
     Features,
     Judge,
@@ -50,6 +50,23 @@ def evaluate_run(folder: Folder) -> list[Score]:
         return known
     key = fingerprint(folder)
     generator = Generator.load(folder.path)
+    examples, judge = examples_and_judge(run, catalogue)
+    scores: list[Score] = []
+    for bucket, seen, held in examples:
+        named = [] if len(examples) == 1 else [str(bucket)]
+        found = _codec_scores(generator, bucket, held.media) if isinstance(generator.codec, Codec) else []
+        found += _sample_scores(generator, bucket, seen, held, judge, key)
+        scores += [replace(s, name=", ".join([s.name, *named])) for s in found]
+    write_text(folder.scores, to_json(scores))
+    write_text(folder.scores.with_name("key.txt"), key)
+    return scores
+
+
+def examples_and_judge(run: Run, catalogue: Catalogue) -> "tuple[list[tuple[Bucket, Clips, Clips]], Judge | None]":
+    """Training and held-back clips of every bucket that has both, and a classifier of the run's labels, if it has any.
+
+    Raises `UserError` when no bucket has held-back clips, or the labels are none.
+    """
     pairs = [
         (bucket, train, test)
         for bucket in run.denoiser.buckets
@@ -58,16 +75,7 @@ def evaluate_run(folder: Folder) -> list[Score]:
     if not pairs:
         raise UserError(f"{catalogue.path} holds back no clip (split 'test') of the run's shapes: curate more media")
     data = [(bucket, _read(train, run), _read(test, run, HELD)) for bucket, train, test in pairs]
-    judge = _judge(run, [train for _, train, _ in data], [test for _, _, test in data])
-    scores: list[Score] = []
-    for bucket, seen, held in data:
-        named = [] if len(pairs) == 1 else [str(bucket)]
-        found = _codec_scores(generator, bucket, held.media) if isinstance(generator.codec, Codec) else []
-        found += _sample_scores(generator, bucket, seen, held, judge, key)
-        scores += [replace(s, name=", ".join([s.name, *named])) for s in found]
-    write_text(folder.scores, to_json(scores))
-    write_text(folder.scores.with_name("key.txt"), key)
-    return scores
+    return data, _judge(run, [train for _, train, _ in data], [test for _, _, test in data])
 
 
 def gaps(folder: Folder) -> list[str]:
@@ -98,7 +106,7 @@ def fingerprint(folder: Folder) -> str:
 
 
 @dataclass(frozen=True)
-class _Clips:
+class Clips:
     """Examples in memory; sources are in order of clip, so those that do not fit are left out at random."""
 
     media: np.ndarray  # (n, t, h, w, 3) uint8
@@ -113,7 +121,7 @@ class _Clips:
         return [r[name] if name in r else json.loads(r["more"] or "{}").get(name) for r in self.rows]
 
 
-def _read(source: ClipSource, run: Run, most: int | None = None) -> _Clips:
+def _read(source: ClipSource, run: Run, most: int | None = None) -> Clips:
     most = most or max(1, ROOM // (source.frames * source.height * source.width * 3))
     take = some(len(source), most, run.seed)
     rows = [source.row(int(i)) for i in take]
@@ -122,7 +130,7 @@ def _read(source: ClipSource, run: Run, most: int | None = None) -> _Clips:
         "" if clips == len(take) else f" windows of {clips:,}"
     )
     captions, labels = source.captions, source.labels
-    read = _Clips(media_of(source, take), rows, [captions[i] for i in take], labels[take], [], note)
+    read = Clips(media_of(source, take), rows, [captions[i] for i in take], labels[take], [], note)
     return replace(read, wanted=[_listed(v, run) for v in read.column(run.evaluation.labels or "label")])
 
 
@@ -137,7 +145,7 @@ def _listed(value: Any, run: Run) -> list[int]:
     return [v for v in values if v >= 0]
 
 
-def _judge(run: Run, train: list[_Clips], test: list[_Clips]) -> Judge | None:
+def _judge(run: Run, train: list[Clips], test: list[Clips]) -> Judge | None:
     """A classifier of the run's labels, trained on its labelled training clips; None if some bucket has none."""
     if not run.evaluation.labels or not all(any(clips.wanted) for clips in train):
         return None
@@ -169,7 +177,7 @@ def _codec_scores(generator: Generator, bucket: Bucket, real: np.ndarray) -> lis
 
 
 def _sample_scores(
-    generator: Generator, bucket: Bucket, train: _Clips, test: _Clips, judge: Judge | None, key: str
+    generator: Generator, bucket: Bucket, train: Clips, test: Clips, judge: Judge | None, key: str
 ) -> list[Score]:
     """Samples for held-back prompts, and what they are worth."""
     run, folder = generator.run, generator.folder

@@ -1,7 +1,7 @@
 """Drawing samples from a run: prompts in, media out."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,44 @@ import jax.numpy as jnp
 import numpy as np
 
 from diorama.codec import Codec, PixelCodec, encode
+from diorama.codec.codec import on_grid
 from diorama.core.errors import UserError
 from diorama.core.files import write_text
 from diorama.core.progress import progress
 from diorama.diffusion import Denoiser
 from diorama.evaluate import quantise
 from diorama.media import contact_sheet, write_gif, write_mp4, write_png
-from diorama.net import null
+from diorama.run.against import guided
 from diorama.run.examples import conditions
 from diorama.run.folder import Folder
 from diorama.run.run import Bucket, Run, Sampling
-from diorama.sample import classifier_free, plan, sample
+from diorama.sample import plan, sample
+from diorama.sample.guidance import inpainted
 
 SEEN = 96  # pixels a side that a picture should have on a contact sheet
+
+
+@dataclass(frozen=True)
+class Known:
+    """A part of a clip that is kept while the rest is drawn: `media` (t, h, w, c) uint8 where `kept` (t, h, w)."""
+
+    media: np.ndarray
+    kept: np.ndarray
+
+    def encoded(self, codec: Codec | PixelCodec, shape: tuple[int, ...], b: int) -> tuple[Any, Any]:
+        """Latents (b, t, h, w, c), and which of them (b, t, h, w, 1) are known: those of nothing but kept pixels."""
+        latents = encode(codec, self.media[None] / np.float32(127.5) - 1)
+        if isinstance(codec, PixelCodec):
+            kept = self.kept
+        elif on_grid(codec.config):
+            time, space = codec.config.temporal, codec.config.spatial
+            t, h, w = self.kept.shape
+            rest = ((time - 1, -(t - 1) % time), (0, -h % space), (0, -w % space))  # the first frame stands alone
+            cells = np.pad(self.kept, rest, mode="edge").reshape(shape[0], time, shape[1], space, shape[2], space)
+            kept = np.asarray(cells.all((1, 3, 5)))
+        else:
+            raise UserError("a codec whose latents are a line of tokens has no place for what is kept: draw it whole")
+        return jnp.broadcast_to(latents, (b, *shape)), jnp.broadcast_to(kept[None, ..., None], (b, *shape[:3], 1))
 
 
 @dataclass(frozen=True)
@@ -50,6 +75,8 @@ class Generator:
         bucket: Bucket,
         sampling: Sampling | None = None,
         first: np.ndarray | None = None,
+        known: Known | None = None,
+        scales: np.ndarray | None = None,
         seed: int | None = None,
         quiet: bool = True,
     ) -> np.ndarray:
@@ -62,15 +89,19 @@ class Generator:
             bucket: the shape.
             sampling: how; the run's own if None.
             first: first frames `(b, h, w, c)` uint8 to go on from; None draws everything.
+            known: what is not to be drawn, but kept; None draws everything.
+            scales: a guidance scale for each, in place of `sampling.guidance.scale`; one compilation serves them all.
             seed: the run's own if None.
         """
-        how = sampling or self.run.sampling
+        how = self.folder.fitted(replace(self.run, sampling=sampling or self.run.sampling)).sampling
         labels = np.full(len(prompts), -1, np.int32) if labels is None else labels
         signals = conditions(self.run, self.folder, prompts, labels)
         shape = self.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
-        taus = how.grid(self.run.denoiser.denoiser.process, how.steps)
+        taus = how.taus(self.denoiser.process.of(shape))
         matrix = plan.joint(taus, shape[0], given=0 if first is None else 1)
         _compiled = partial(_draw, how=_Static(how, matrix, shape, self.run.seed if seed is None else seed))
+        weak = how.against.load(self.folder)
+        region = None if known is None else known.encoded(self.codec, shape, how.batch)
         out = []
         with progress(len(prompts), f"sampling {bucket}", "clips", show=not quiet) as bar:
             for start in range(0, len(prompts), how.batch):
@@ -81,10 +112,13 @@ class Generator:
                 if first is not None:
                     picture = encode(self.codec, first[take][:, None] / np.float32(127.5) - 1)
                     given = jnp.pad(picture, ((0, 0), (0, shape[0] - 1), (0, 0), (0, 0), (0, 0)))
-                media = _compiled(self.codec, self.denoiser, np.asarray(ids[take], np.uint32), batch, given)
+                scale = None if scales is None else jnp.asarray(scales[take], jnp.float32)
+                numbers = np.asarray(ids[take], np.uint32)
+                media = _compiled(self.codec, self.denoiser, weak, numbers, batch, given, region, scale)
                 out.append(quantise(media[: len(part), : bucket.frames, : bucket.height, : bucket.width]))
                 bar.advance(len(part))
-        return np.concatenate(out)
+        drawn = np.concatenate(out)
+        return drawn if known is None else np.where(known.kept[..., None], known.media, drawn)
 
 
 class _Static:
@@ -103,13 +137,16 @@ class _Static:
 
 @partial(jax.jit, static_argnames="how")
 def _draw(
-    codec: Codec | PixelCodec, denoiser: Denoiser, ids: Any, batch: dict[str, Any], given: Any, how: _Static
-) -> jax.Array:
+    codec: Codec | PixelCodec, denoiser: Denoiser, weak: Denoiser | None, ids: Any, batch: dict[str, Any], given: Any,
+    known: Any, scale: Any, how: _Static,
+) -> jax.Array:  # fmt: skip
     """Noise to media in one program."""
     signals = denoiser.conditions.signals(batch)
-    guided = classifier_free(denoiser, null(signals), how.how.guidance, how.how.interval)
+    denoises, signals = guided(how.how, denoiser, weak, signals, len(ids), scale)
+    if known is not None:
+        denoises = inpainted(denoises, denoiser.process, *known)
     latents = sample(
-        guided, denoiser.process, how.how.solver, how.matrix, ids, how.shape,
+        denoises, denoiser.process, how.how.solver, how.matrix, ids, how.shape,
         seed=how.seed, conditions=signals, given=given,
     )  # fmt: skip
     return codec.decode(latents)

@@ -22,25 +22,28 @@ from diorama.core.array import Array
 from diorama.core.files import hash_file, write_aside
 from diorama.core.machine import machine
 from diorama.core.module import count
-from diorama.core.random import normal, stream
+from diorama.core.random import stream
 from diorama.data import Catalogue, ClipSource
 from diorama.diffusion import Denoiser, Denoising
 from diorama.evaluate import psnr, quantise, ssim
-from diorama.net import LabelConfig, TextConfig, null
+from diorama.net import LabelConfig, TextConfig
+from diorama.process import Process
 from diorama.process.spectrum import rapsd
-from diorama.process.weighting import X0
+from diorama.process.weighting import X0, effective
+from diorama.run.against import guided
 from diorama.run.evaluate import fingerprint, neighbours_path, samples_path
 from diorama.run.examples import clips, conditions, media_of, some, sources
 from diorama.run.folder import Folder
 from diorama.run.generate import bucket_for
 from diorama.run.run import Bucket, Run, Sampling
-from diorama.sample import classifier_free, plan, sample
+from diorama.sample import plan, sample
 
-FORMAT = 3  # of look.npz: another number means looking again
+FORMAT = 4  # of look.npz: another number means looking again
 CLIPS = 32  # held-back clips, and training clips, that are measured
 SHOWN = 8  # of them, beside their reconstructions
 SHEET = 24  # clips in a contact sheet
 STRATA = 16  # noise times at which the loss is measured
+LEVELS = 97  # of logsnr from -12 to 12, at which the effective weight is drawn
 PROMPTS = 6  # rows of the grid of samples
 DRAWN = PROMPTS + 16  # samples at the run's own guidance
 NEIGHBOURS = 8  # samples nearest to a training clip
@@ -204,7 +207,7 @@ def colours(latents: np.ndarray) -> np.ndarray:
 @partial(jax.jit, static_argnames="objective")
 def _errors(denoiser: Denoiser, taus: Array, x0: Array, ids: Array, batch: dict, objective: Denoising) -> Array:
     """The error of x0 of each example at each of `taus`, with the same noise at all of them; (b, strata)."""
-    epsilon = normal(stream(0, "look/noise"), ids, x0.shape[1:])
+    epsilon = denoiser.process.noise.draw(stream(0, "look/noise"), ids, x0.shape[1:])
     signals = denoiser.conditions.signals(batch)
 
     def at(tau: Array) -> Array:
@@ -215,7 +218,7 @@ def _errors(denoiser: Denoiser, taus: Array, x0: Array, ids: Array, batch: dict,
 
 def _loss(run: Run, denoiser: Denoiser, bucket: Bucket, held: tuple, train: tuple) -> dict[str, np.ndarray]:
     """Loss and error of x0 by noise time, on held-back and on training clips `(latents, ids, conditions)`."""
-    process, objective = denoiser.process, run.denoiser.objective
+    process, objective = denoiser.process.of(held[0].shape[1:]), run.denoiser.objective
     taus = (jnp.arange(STRATA) + 0.5) / STRATA
     error = partial(_errors, denoiser, taus, objective=replace(objective, weighting=X0()))
     size = min(CLIPS, bucket.batch)
@@ -228,19 +231,29 @@ def _loss(run: Run, denoiser: Denoiser, bucket: Bucket, held: tuple, train: tupl
     at = process.at(taus, 1)
     variance = float(held[0].reshape(-1, held[0].shape[-1]).var(0).mean())
     out["x0_blind"] = np.asarray(variance * at.sigma**2 / (at.alpha**2 * variance + at.sigma**2))
-    return out | {"loss_blind": out["x0_blind"] * weight}
+    return out | {"loss_blind": out["x0_blind"] * weight} | _effective(denoiser, process, objective)
+
+
+def _effective(denoiser: Denoiser, process: Process, objective: Denoising) -> dict[str, np.ndarray]:
+    """The effective weight of the run by logsnr, with what it learned of its uncertainty; 0 where it never looks."""
+    taus = process.tau_of_logsnr(jnp.linspace(-12.0, 12.0, LEVELS))
+    taus = taus[(taus > 0) & (taus < 1)]
+    weight = effective(process, objective.weighting, objective.density, taus)
+    logsnr = process.logsnr(taus)
+    if denoiser.uncertainty is not None:
+        weight = weight * jnp.exp(-denoiser.uncertainty(logsnr))
+    return {"logsnr": np.asarray(logsnr), "effective": np.nan_to_num(np.asarray(weight), posinf=0.0)}
 
 
 @partial(jax.jit, static_argnames=("how", "taus", "shape", "seed"))
 def _draw(
-    codec: Codec | PixelCodec, denoiser: Denoiser, ids: Array, batch: dict, scale: Array,
+    codec: Codec | PixelCodec, denoiser: Denoiser, weak: Denoiser | None, ids: Array, batch: dict, scale: Array,
     how: Sampling, taus: tuple[float, ...], shape: tuple[int, ...], seed: int,
 ) -> dict[str, Array]:  # fmt: skip
     """As `Generator.draw`, with a guidance scale for each example, so that one compilation serves all scales."""
-    signals = denoiser.conditions.signals(batch)
-    guided = classifier_free(denoiser, null(signals), scale, how.interval) if signals else denoiser
+    denoises, signals = guided(how, denoiser, weak, denoiser.conditions.signals(batch), len(ids), scale)
     matrix = plan.joint(np.array(taus), shape[0])
-    latents = sample(guided, denoiser.process, how.solver, matrix, ids, shape, seed=seed, conditions=signals)
+    latents = sample(denoises, denoiser.process, how.solver, matrix, ids, shape, seed=seed, conditions=signals)
     media = codec.decode(latents)
     return {"media": media, "spectrum_drawn": _spectrum(media), "spectrum_drawn_latents": _spectrum(latents)}
 
@@ -250,14 +263,14 @@ def _samples(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Prompts of held-back clips, drawn at several guidances with the same noise in every column of the grid."""
     how, rows = run.sampling, _distinct(run, held, DRAWN)
-    own = float(how.guidance)
+    own = float(how.guidance.scale)
     scales = sorted({1.0, own, 4.0 if own != 4 else 2.0}) if run.denoiser.denoiser.conditions else [own]
     jobs = [(i, own) for i in range(len(rows))] + [(i, s) for s in scales if s != own for i in range(PROMPTS)]
     which, captions = np.array([i for i, _ in jobs]), held.captions
     batch = conditions(run, folder, [captions[i] for i in rows[which]], held.labels[rows[which]])
     shape = codec.latent_shape(bucket.frames, bucket.height, bucket.width)
-    taus = tuple(how.grid(denoiser.process, how.steps).tolist())
-    draw = partial(_draw, codec, denoiser, how=how, taus=taus, shape=shape, seed=run.seed)
+    taus = tuple(how.taus(denoiser.process.of(shape)).tolist())
+    draw = partial(_draw, codec, denoiser, how.against.load(folder), how=how, taus=taus, shape=shape, seed=run.seed)
     out = in_parts(lambda ids, batch, scale: draw(ids, batch, scale), min(how.batch, len(jobs)),
                     which.astype(np.uint32), batch, np.array([s for _, s in jobs], np.float32))  # fmt: skip
     media = quantise(out["media"][:, : bucket.frames, : bucket.height, : bucket.width])

@@ -3,15 +3,20 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from diorama.codec import CodecLoss, ConvCodecConfig, PixelCodecConfig, TokenCodecConfig
 from diorama.core.config import to_text
 from diorama.core.errors import UserError
 from diorama.core.layout import Layout
 from diorama.diffusion import DenoiserConfig, Denoising
 from diorama.interop.diffusers import AutoencoderKLConfig, PretrainedConfig
+from diorama.process import Process
+from diorama.run.against import Null, PerturbedAttention, Weaker
 from diorama.run.trained import TrainedConfig
-from diorama.sample import DDIM, DPMSolver, Euler, Heun
-from diorama.sample.grid import Beta, Cosine, Karras, LogitNormal, LogSNR, Shifted, Uniform
+from diorama.sample import AnyGuidance, AnySolver, ClassifierFree, Heun
+from diorama.sample.grid import AnyGrid, Uniform
+from diorama.sample.plan import Restart
 from diorama.train import Train
 
 Learned = ConvCodecConfig | TokenCodecConfig | AutoencoderKLConfig
@@ -124,22 +129,30 @@ class Sampling:
 
     Args:
         solver, grid, steps: the way from noise to data.
-        guidance, interval: classifier-free guidance and the noise times at which it acts.
+        restart: where the way goes back up with fresh noise and down again, if anywhere.
+        guidance: how far samples follow their conditions, and by which rule.
+        against: what is weak, and led away from: the model without conditions, a worse model, a disturbed one.
         batch: clips that are computed together; fixed, so that an example comes out the same in any company.
         rate: frames a second of videos that are written.
     """
 
-    solver: Euler | Heun | DDIM | DPMSolver = field(default_factory=Heun)
-    grid: Uniform | Shifted | LogitNormal | Karras | LogSNR | Cosine | Beta = field(default_factory=Uniform)
+    solver: AnySolver = field(default_factory=Heun)
+    grid: AnyGrid = field(default_factory=Uniform)
     steps: int = 20
-    guidance: float = 2.0
-    interval: tuple[float, float] = (0.0, 1.0)
+    restart: Restart | None = None
+    guidance: AnyGuidance = field(default_factory=lambda: ClassifierFree(2.0))
+    against: Null | PerturbedAttention | Weaker = field(default_factory=Null)
     batch: int = 32
     rate: float = 8.0
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 1 or self.rate <= 0:
             raise UserError("sampling.steps and sampling.batch are at least 1, and sampling.rate is above 0")
+
+    def taus(self, process: Process) -> np.ndarray:
+        """The noise times of a clip made at once, for a plan."""
+        taus = self.grid(process, self.steps)
+        return self.restart(taus) if self.restart else taus
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from diorama.cli import recipes
-from diorama.cli.sample import numbered, picture, wanted
+from diorama.cli.evaluate import strengths
+from diorama.cli.sample import asked, kept, numbered, picture, wanted
 from diorama.core import UserError
 from diorama.media import write_png
 from diorama.run import Bucket, Run
+from diorama.run.against import Weaker
+from diorama.sample.guidance import APG, ClassifierFree
 
 
 @pytest.fixture(scope="module")
@@ -71,5 +74,34 @@ def test_a_first_picture_covers_the_bucket(tmp_path: Path) -> None:
 
 def test_a_first_picture_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"no picture")
-    with pytest.raises(UserError, match="first frame"):
+    with pytest.raises(UserError, match="cannot be used"):
         picture(tmp_path / "x.png", Bucket(frames=9))
+
+
+def test_a_way_of_sampling_for_this_once(tiny: Run) -> None:
+    assert asked(tiny, [], None, None, None) == tiny.sampling
+    how = asked(tiny, ["sampling.guidance=APG", "sampling.guidance.eta=0.5"], 4.0, 7, Path("weak"))
+    assert how.guidance == APG(4.0, eta=0.5)
+    assert (how.steps, how.against, how.batch) == (7, Weaker("weak"), tiny.sampling.batch)
+    assert asked(tiny, [], 5.0, None, None).guidance == ClassifierFree(5.0)
+    with pytest.raises(UserError, match="only sampling"):
+        asked(tiny, ["seed=3"], None, None, None)
+
+
+def test_a_mask_says_what_is_drawn_anew(tmp_path: Path) -> None:
+    picture_, mask = np.full((40, 40, 3), 90, np.uint8), np.zeros((20, 20, 3), np.uint8)
+    mask[:, 10:] = 255
+    write_png(tmp_path / "picture.png", picture_)
+    write_png(tmp_path / "mask.png", mask)
+    known = kept(tmp_path / "mask.png", tmp_path / "picture.png", Bucket(height=16, width=16))
+    assert (known.media == 90).all()
+    assert known.kept[0, :, :7].all()
+    assert not known.kept[0, :, 9:].any()
+    with pytest.raises(UserError, match="has 1 frames"):
+        kept(tmp_path / "mask.png", tmp_path / "picture.png", Bucket(frames=9, height=16, width=16))
+
+
+def test_strengths_of_a_sweep() -> None:
+    assert strengths("3,1, 2.5") == [1.0, 2.5, 3.0]
+    with pytest.raises(UserError, match="does not fit"):
+        strengths("1,x")

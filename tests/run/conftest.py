@@ -11,7 +11,7 @@ from diorama.diffusion import DenoiserConfig
 from diorama.net import LabelConfig, TextConfig, UNetConfig
 from diorama.run import Bucket, CodecStage, DenoiserStage, Folder, Run, Sampling
 from diorama.run.train import learn_tokenizer
-from diorama.sample import Heun
+from diorama.sample import ClassifierFree, Heun
 from diorama.train import Train
 from tests.net.tiny import made
 
@@ -31,7 +31,7 @@ RUN = Run(
         buckets=(VIDEO, STILL),
         train=Train(examples=8),
     ),
-    sampling=Sampling(solver=Heun(), steps=2, guidance=2.0, batch=5),
+    sampling=Sampling(solver=Heun(), steps=2, guidance=ClassifierFree(2.0), batch=5),
 )
 
 

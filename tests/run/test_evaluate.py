@@ -14,6 +14,7 @@ from diorama.evaluate import Score, psnr, quantise
 from diorama.run import Evaluation, Folder
 from diorama.run.evaluate import BITS, REACH, _listed, evaluate_run, kept_scores, samples_path
 from diorama.run.examples import clips, some
+from diorama.sample import ClassifierFree
 from tests.run.conftest import RUN, STILL, VIDEO
 
 MEASURED = replace(RUN, evaluation=Evaluation(samples=4, labels="digits", motion="directions", classifier_steps=20))
@@ -62,7 +63,8 @@ def test_scores_are_kept_until_something_changes(measured, tmp_path):
     assert folder.scores.stat().st_mtime_ns == stamp
     changed = tmp_path / "changed"
     shutil.copytree(folder.path, changed)
-    write_text(changed / "config.txt", replace(MEASURED, sampling=replace(RUN.sampling, guidance=1.0)).text())
+    other = replace(RUN.sampling, guidance=ClassifierFree(1.0))
+    write_text(changed / "config.txt", replace(MEASURED, sampling=other).text())
     assert kept_scores(Folder.open(changed)) is None
 
 

@@ -13,13 +13,14 @@ from diorama.codec import PixelCodecConfig, encode
 from diorama.core import release
 from diorama.core.random import normal, stream
 from diorama.diffusion import DenoiserConfig, Denoising
+from diorama.diffusion.uncertainty import Uncertainty
 from diorama.net import LabelConfig, UNetConfig
 from diorama.process import EDM
 from diorama.process.density import LogNormal
 from diorama.process.weighting import EDM as EDMWeighting
 from diorama.run import Bucket, CodecStage, DenoiserStage, Folder, Generator, Sampling, look
 from diorama.run.examples import clips, conditions
-from diorama.sample import Euler
+from diorama.sample import ClassifierFree, Euler
 from tests.net.tiny import stirred
 from tests.run.conftest import RUN, VIDEO
 
@@ -46,13 +47,28 @@ def test_what_is_there(seen):
     assert all(np.isfinite(value).all() for value in a.values())
 
 
+def test_the_effective_weight_is_that_of_what_is_trained_and_learned(seen):
+    folder, found = seen
+    logsnr, weight = found.arrays["logsnr"], found.arrays["effective"]
+    assert (np.diff(logsnr) > 0).all()
+    wanted = np.exp(-logsnr / 2 - logsnr**2 / 8) / np.exp(-logsnr / 2 - logsnr**2 / 8).max()  # SD3's, but for a factor
+    inside = np.abs(logsnr) < 8
+    tau = 1 / (1 + np.exp(logsnr / 2))
+    wanted = wanted / (tau * (1 - tau))
+    np.testing.assert_allclose((weight / wanted)[inside], (weight / wanted)[48], rtol=1e-3)
+    u = Uncertainty(jnp.asarray([np.log(4.0)]))
+    process, objective = folder.run().denoiser.denoiser.process, folder.run().denoiser.objective
+    learned = look._effective(replace(folder.denoiser(), uncertainty=u), process, objective)
+    np.testing.assert_allclose(learned["effective"], weight / 4, rtol=1e-5)
+
+
 def test_samples_are_those_of_the_generator(seen):
     folder, found = seen
     held = clips(folder.catalogue(), VIDEO, "test")
     rows = look._distinct(RUN, held, look.DRAWN)[: look.PROMPTS]
     prompts, labels = [held.captions[i] for i in rows], held.labels[rows]
     assert found.about["samples"]["prompts"][: look.PROMPTS] == prompts
-    how, column = replace(RUN.sampling, guidance=4.0), found.about["samples"]["scales"].index(4.0)
+    how, column = replace(RUN.sampling, guidance=ClassifierFree(4.0)), found.about["samples"]["scales"].index(4.0)
     ids = np.arange(look.PROMPTS)
     drawn = Generator.load(folder.path).draw(prompts, labels, ids=ids, bucket=VIDEO, sampling=how)
     assert np.abs(drawn.astype(int) - found.arrays["grid"][:, column]).max() <= 1
@@ -86,7 +102,7 @@ def test_looked_at_again_when_the_run_changed(seen, tmp_path):
     shutil.copytree(seen[0].path, folder.path)
     before = look._inputs(folder)
     assert before == seen[1].about["inputs"]
-    folder.config.write_text(replace(RUN, sampling=replace(RUN.sampling, guidance=1.0)).text())
+    folder.config.write_text(replace(RUN, sampling=replace(RUN.sampling, guidance=ClassifierFree(1.0))).text())
     assert look._inputs(folder) != before
     shutil.copy(seen[0].config, folder.config)
     assert look._inputs(folder) == before

@@ -49,7 +49,7 @@ class Guidance:
 
     def scaled(self, scale: Array | float) -> Self:
         """The same rule at another scale, or at one for each example (b,): one compilation then serves all scales."""
-        return replace(self, scale=scale)
+        return replace(self, scale=scale)  # type: ignore[arg-type]
 
     def __call__(self, denoiser: Denoiser, process: Process, reference: Any) -> Denoiser:
         """`denoiser` of `process`, guided away from `reference`.

@@ -38,8 +38,8 @@ class Several(Guidance):
     def lead(
         self, denoiser: Denoiser, reference: Any, x: Array, tau: Array, conditions: Any, extra: Array, at: Level
     ) -> Prediction:
-        if callable(reference):
-            raise UserError("signals that are weighted one by one are led away from none of them, not from a denoiser")
+        if callable(reference) or (self.weights and not isinstance(conditions, dict)):
+            raise UserError("signals that are weighted one by one are led away from none of them, and nothing else")
         unknown = [w.signal for w in self.weights if w.signal not in (conditions if self.weights else ())]
         if unknown:
             raise UserError(f"guidance weighs '{unknown[0]}', which is none of the signals {', '.join(conditions)}")

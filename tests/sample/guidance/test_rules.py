@@ -126,7 +126,7 @@ def test_signals_without_a_weight_come_last():
 def test_signals_that_are_none_are_named():
     with pytest.raises(UserError, match="weighs 'sound', which is none of the signals text, look"):
         Several(weights=(Weight("sound"),))(both, FLOW, SILENT)(X, TAU, SIGNALS)
-    with pytest.raises(UserError, match="not from a denoiser"):
+    with pytest.raises(UserError, match="and nothing else"):
         Several()(both, FLOW, DENOISER)(X, TAU, SIGNALS)
 
 
