@@ -15,7 +15,7 @@ from diorama.core.random import stream
 from diorama.diffusion import Denoiser
 from diorama.net import TransformerConfig, UNetConfig, null
 from diorama.run import Bucket
-from diorama.sample import Euler, classifier_free, grid, plan, sample
+from diorama.sample import ClassifierFree, Euler, grid, plan, sample
 from diorama.train import Train
 from diorama.train.state import State, Tally, fault_names
 from diorama.train.step import Batch, make_step, metric_names
@@ -82,12 +82,12 @@ class Demo:
 
     def sampler(self, steps: int, shape: tuple[int, ...]) -> Callable[..., jax.Array]:
         """`draw(model, ids, batch) -> latents`: Euler with classifier-free guidance, in one compiled program."""
-        matrix, scale = plan.joint(self.taus(steps), shape[0]), self.run.sampling.guidance
+        matrix, scale = plan.joint(self.taus(steps), shape[0]), self.run.sampling.guidance.scale
 
         @jax.jit
         def draw(model: Denoiser, ids: jax.Array, batch: Batch) -> jax.Array:
             signals = model.conditions.signals(batch)
-            guided = classifier_free(model, null(signals), scale)
+            guided = ClassifierFree(scale)(model, model.process, null(signals))
             return sample(guided, model.process, Euler(), matrix, ids, shape, seed=SEED, conditions=signals)
 
         return draw

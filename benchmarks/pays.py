@@ -47,7 +47,7 @@ from diorama.evaluate import Judge, generation_scores, label_score, multi_hot, t
 from diorama.evaluate.neighbours import nearest
 from diorama.net import LabelConfig, UNetConfig
 from diorama.run import Bucket, CodecStage, DenoiserStage, Generator, Run, Sampling, train_run
-from diorama.sample import Euler
+from diorama.sample import ClassifierFree, Euler
 from diorama.train import Cosine, Muon, Train
 from recipes import curate_stills
 
@@ -114,7 +114,7 @@ def experiment(examples: int) -> Run:
                 ema_std=(0.1,), checkpoint_every=examples, log_every=3_200,
             ),
         ),
-        sampling=Sampling(solver=Euler(), steps=10, guidance=1.0, batch=100),
+        sampling=Sampling(solver=Euler(), steps=10, guidance=ClassifierFree(1.0), batch=100),
     )  # fmt: skip
 
 

@@ -111,7 +111,7 @@ class Pair:
         model = self.theirs().eval()
         forward = torch.compile(model) if compiled else model
         start = np.array(normal(stream(SEED, "sample/start"), self.batch["id"], tuple(self.x0.shape[1:])))
-        taus, scale = self.demo.taus(steps).tolist(), self.demo.run.sampling.guidance
+        taus, scale = self.demo.taus(steps).tolist(), self.demo.run.sampling.guidance.scale
         euler(model, model, torch.from_numpy(start), self.ids, taus[:2], scale)  # positions: torch.compile fails there
         return lambda: euler(forward, model, torch.from_numpy(start), self.ids, taus, scale)
 
