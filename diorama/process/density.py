@@ -179,6 +179,8 @@ def spectral(power: np.ndarray, tail: float = 0.0) -> Spectral:
     are k, k/2, k/4, ... 1 cycles; where power does not fall from one to the next, they are taken together.
     Raises `UserError` for fewer than two octaves that differ.
     """
+    if len(power) < 2:
+        raise UserError(f"a spectrum of {len(power)} frequencies has no octave: latents need four rows and columns")
     cycles = len(power) / 2.0 ** np.arange(int(np.log2(len(power))) + 1)
     with np.errstate(divide="ignore"):  # no power at all: refused as a level that is not finite
         edges = -np.log(np.interp(cycles, np.arange(1, len(power) + 1), power))

@@ -8,18 +8,19 @@ codec/  denoiser/              training: checkpoints, log.jsonl, TensorBoard, pr
 codec.json                     of a codec that another project or run trained: which one, and its configuration
 codec.safetensors              the codec with its latents' statistics
 denoiser.safetensors           the denoiser's average: with config.txt, tokenizer.json and codec.*, this is the release
-latents/                       where the latents of each bucket lie; of a run on pixels, themselves
+latents/                       where the latents of each bucket lie, and their spectrum; of a run on pixels, themselves
 samples/  evaluation/          what was drawn, what was measured
 report.html
 """
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from diorama.codec import Codec, PixelCodec, PixelCodecConfig
 from diorama.core import release
@@ -30,7 +31,9 @@ from diorama.data import Catalogue
 from diorama.diffusion import Denoiser
 from diorama.interop.diffusers.pretrained import architecture, pretrained_like
 from diorama.net import TextConfig, text
+from diorama.process import density
 from diorama.run.run import Learned, Run, Taken
+from diorama.sample import grid
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class Folder:
         folder = Folder(Path(path))
         seen = f"{catalogue.path.resolve()}\n{catalogue.hash()}\n{catalogue.version}\n"
         if folder.config.exists():
-            _same(flatten(folder.run()), flatten(parse(run.text(), Run)), folder.path)  # as read: 1 is 1.0
+            there = parse(folder.config.read_text(), Run)
+            _same(flatten(there), flatten(parse(run.text(), Run)), folder.path)  # as read: 1 is 1.0
             if folder.manifest.read_text().splitlines()[1] != catalogue.hash():
                 raise UserError(f"{folder.path} was trained on other data than {catalogue.path} holds now: use --out")
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -77,8 +81,24 @@ class Folder:
         return self.path / "evaluation" / "scores.json"
 
     def run(self) -> Run:
-        """The run as it was resolved."""
-        return parse(self.config.read_text(), Run)
+        """The run as it was resolved, and fitted to its latents where it asks for that."""
+        return self.fitted(parse(self.config.read_text(), Run))
+
+    def fitted(self, run: Run) -> Run:
+        """`run` with its density and grid fitted, where they are `FromSpectrum` and the latents' spectrum is known.
+
+        That is the one which was noted of the first bucket when the denoiser's training began.
+        """
+        note = next(iter(sorted(self.path.glob("latents/*.json"))), None)
+        power = np.asarray(json.loads(note.read_text()).get("spectrum", ())) if note else ()
+        objective, how = run.denoiser.objective, run.sampling
+        if not len(power):
+            return run
+        if isinstance(objective.density, density.FromSpectrum):
+            objective = replace(objective, density=objective.density.fitted(power))
+        if isinstance(how.grid, grid.FromSpectrum):
+            how = replace(how, grid=how.grid.fitted(power))
+        return replace(run, denoiser=replace(run.denoiser, objective=objective), sampling=how)
 
     def catalogue(self) -> Catalogue:
         """The catalogue as it was trained on. Raises `UserError` when it is gone, or that version of it is."""

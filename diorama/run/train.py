@@ -223,7 +223,8 @@ def latents(run: Run, catalogue: Catalogue, folder: Folder, bucket: Bucket) -> A
     """The latents of a bucket's training clips, with their conditions: read from the cache, or encoded first.
 
     They lie with the catalogue, for every run with this codec; with the run where they are pixels, or where the
-    catalogue may not be written to. A note in the run's `latents/` says where. None if the bucket has no clips.
+    catalogue may not be written to. A note in the run's `latents/` says where, and their spectrum. None if the bucket
+    has no clips.
     """
     source = clips(catalogue, bucket, "train")
     if source is None:
@@ -235,9 +236,13 @@ def latents(run: Run, catalogue: Catalogue, folder: Folder, bucket: Bucket) -> A
         cache = Cache(folder.path, fingerprint(folder), source, bucket, variants)
     cache.fill(codec, run.layout, f"latents {bucket}")
     note = folder.path / "latents" / f"{run.denoiser.buckets.index(bucket)}.{bucket}.json"
-    _once(
-        note, lambda: write_text(note, json.dumps({"path": str(cache.path.resolve()), "examples": len(source)}) + "\n")
-    )
+
+    def tell() -> None:
+        spectrum = [float(np.mean(channels)) for channels in cache.statistics()["spectrum"]]
+        about = {"path": str(cache.path.resolve()), "examples": len(source), "spectrum": spectrum}
+        write_text(note, json.dumps(about) + "\n")
+
+    _once(note, tell)
     columns: dict[str, Any] = {"media": cache.rows(), "id": source.ids}
     return ArraySource(columns | conditions(run, folder, source.captions, source.labels), source.weights)
 
@@ -249,13 +254,14 @@ def train_denoiser(run: Run, catalogue: Catalogue, folder: Folder) -> None:
         return
     fitting = [bucket for bucket, _ in sources(catalogue, stage.buckets)]
     found = [(s, b.batch, b.weight) for b in fitting if (s := latents(run, catalogue, folder, b))]
+    run = folder.fitted(run)
     several = len(views(stage.latents)) > 1
     batches = loader(
         found, seed=run.seed + 1, host=jax.process_index(), hosts=jax.process_count(), augment=draw if several else None
     )
     init = partial(stage.denoiser.init, channels=folder.codec_config().channels)
     train(
-        stage.train, init, stage.objective, batches, folder.path / "denoiser",
+        stage.train, init, run.denoiser.objective, batches, folder.path / "denoiser",
         seed=run.seed, layout=run.layout, preview=_alone(_preview(run, catalogue, folder)), name="denoiser",
     )  # fmt: skip
     _once(path, lambda: release.save(load_model(folder.path / "denoiser", init), path))

@@ -91,6 +91,8 @@ def test_octaves_of_equal_power_are_taken_together():
         density.spectral(np.ones(16))
     with pytest.raises(UserError, match="finite"):
         density.spectral(np.asarray([1.0, 0.5, 0.2, 0.0]))
+    with pytest.raises(UserError, match="no octave"):
+        density.spectral(np.ones(1))
 
 
 def test_tails_thin_out_from_the_density_of_the_octaves(x64):

@@ -1,6 +1,7 @@
 """The steps of training a run, without the training."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from diorama.codec import CodecLoss, PixelCodecConfig, TokenCodecConfig, encode
 from diorama.codec.loss import L2, Equivariance, LatentSpectrum, NetworkConfig, OwnPerceptual, Perceptual
 from diorama.core import UserError, override
+from diorama.process import density, rapsd
 from diorama.run import Bucket, CodecStage, Folder
 from diorama.run.latents import fingerprint
 from diorama.run.train import (
@@ -24,6 +26,7 @@ from diorama.run.train import (
     train_denoiser,
     train_run,
 )
+from diorama.sample import grid
 from diorama.train import Role, Train
 from tests.run.conftest import RUN, STILL, VIDEO
 
@@ -66,7 +69,10 @@ def test_latents_are_the_codecs_of_every_training_clip_and_kept(folder, catalogu
     assert latents(RUN, catalogue, folder, STILL)[0]["media"].shape == (1, 8, 8, 4)
     notes = folder.path / "latents"
     assert sorted(p.name for p in notes.iterdir()) == ["0.9x32x32.json", "1.1x32x32.json"]
-    assert json.loads((notes / "0.9x32x32.json").read_text()) == {"path": str(where), "examples": 21}
+    told = json.loads((notes / "0.9x32x32.json").read_text())
+    power = np.asarray(rapsd(np.stack([made[i]["media"] for i in range(21)]))).mean((0, 1, 3))
+    np.testing.assert_allclose(told.pop("spectrum"), power, rtol=1e-5)
+    assert told == {"path": str(where), "examples": 21}
 
 
 def test_conditions_are_named_as_the_model_names_them(folder):
@@ -142,6 +148,34 @@ def test_a_network_of_its_own_may_be_trained_later(catalogue, tmp_path):
     stage = replace(RUN.codec, loss=CodecLoss((OWN, LatentSpectrum())), **small)
     refused(replace(RUN, codec=stage), catalogue, tmp_path, "2 x 2 have no spectrum")
     _possible(replace(RUN, codec=replace(stage, loss=CodecLoss((OWN,)))), catalogue, Folder(tmp_path / "run"))
+
+
+def test_a_density_and_a_grid_are_fitted_to_the_latents_once(catalogue, folder, tmp_path, monkeypatch):
+    run = override(RUN, ["denoiser.objective.density=FromSpectrum", "sampling.grid=FromSpectrum"])
+    mine = Folder.claim(tmp_path / "run", run, catalogue)
+    for name in ("codec.safetensors", "tokenizer.json"):
+        shutil.copy(folder.path / name, mine.path / name)
+    assert mine.run() == run  # nothing is known yet
+    trained = []
+
+    def stop(how, init, objective, *rest, **more):
+        trained.append(objective)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("diorama.run.train.train", stop)
+    for _ in range(2):  # killed, and gone on with
+        with pytest.raises(KeyboardInterrupt):
+            train_denoiser(run, catalogue, mine)
+    made = latents(run, catalogue, mine, VIDEO)
+    x = np.stack([made[i]["media"] for i in range(len(made))])
+    power = np.asarray(rapsd(x)).mean((0, 1, 3))
+    fitted = mine.run().denoiser.objective
+    assert trained == [fitted, fitted]
+    assert fitted.density.tail == 0.1
+    np.testing.assert_allclose(fitted.density.levels, density.spectral(power).levels, rtol=1e-5)
+    assert mine.run().sampling.grid == grid.Spectral(fitted.density.levels, 0.1)
+    Folder.claim(mine.path, run, catalogue)  # it is the same run still
+    assert "denoiser.objective.density: FromSpectrum" in mine.config.read_text()
 
 
 def test_uint8():
