@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from diorama.data.digits import write_digits
+from diorama.media import read, write_png
 from diorama.train import read_log
 from tests.cli.test_main import TINY, run
 
@@ -62,6 +63,14 @@ def test_train_and_sample(catalogue: Path, tmp_path: Path, capfd: pytest.Capture
     (drawn,) = (folder / "samples").iterdir()
     assert drawn.name.startswith("b-")
     assert {p.name for p in drawn.iterdir()} == {"000000.png", "000001.png", "sheet.png", "samples.jsonl"}
+
+    write_png(tmp_path / "picture.png", np.full((32, 32, 3), 90, np.uint8))
+    write_png(tmp_path / "mask.png", np.kron([[255, 0]], np.ones((32, 16)))[..., None].repeat(3, -1).astype(np.uint8))
+    filled = ("--inpaint", tmp_path / "mask.png", "--of", tmp_path / "picture.png", "--set", "sampling.guidance=APG")
+    code, out, err = run(capfd, "sample", folder, "--label", "b", "--frames", "1", "--out", tmp_path / "i", *filled)
+    assert code == 0, err
+    assert (read(tmp_path / "i" / "000000.png").frames[0, :, 16:] == 90).all(), "black is kept"
+    assert '"rule": "APG"' in (tmp_path / "i" / "samples.jsonl").read_text()
 
     code, _, err = run(capfd, "train", TINY, "--data", catalogue, "--out", folder, "--seed", "1")
     assert code == 1

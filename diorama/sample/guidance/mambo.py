@@ -12,9 +12,9 @@ from diorama.sample.guidance.guidance import Guidance, apart, flow, inner, plus
 
 @dataclass(frozen=True)
 class MAMBO(Guidance):
-    """Magnitude-aware guidance (MAMBO-G, arXiv 2508.03442): scale - 1 falls as exp(-`damping` |difference| / |weak|).
+    """Magnitude-aware guidance (MAMBO-G, Zhu et al. 2025, arXiv 2508.03442).
 
-    The ratio is of flows. Early, where the two differ by much, little is added.
+    scale - 1 falls as exp(-`damping` |strong - weak| / |weak|), of flows: little is added where the two differ by much.
     """
 
     damping: float = 8.0
