@@ -1,4 +1,4 @@
-"""Denoisers that know the truth (`diorama.evaluate.truth`), and marches of solvers past them, as the tests ask for them."""
+"""Denoisers that know the truth (`diorama.evaluate.truth`), and solvers on given noise, as the tests ask for them."""
 
 from collections.abc import Callable
 

@@ -51,7 +51,7 @@ def marcher(solver: Solver, process: Process, denoise: Denoise, seed: int = 0) -
 
 
 def abreast(grids: Sequence[np.ndarray]) -> np.ndarray:
-    """Grids of any lengths as columns (most steps + 1, grids): shorter ones wait at their start, and all end at once."""
+    """Grids of any lengths as columns (most steps + 1, grids): shorter ones wait at their start; all end at once."""
     longest = max(map(len, grids))
     return np.stack([np.concatenate([np.full(longest - len(taus), taus[0]), taus]) for taus in grids], 1)
 

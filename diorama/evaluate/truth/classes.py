@@ -1,6 +1,6 @@
 """A law and one of its classes: what guidance is judged by."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -21,8 +21,8 @@ class Classes:
     The defaults are the example of Bradley & Nakkiran 2024 (arXiv 2408.09000), section 3: N(0, 2) and N(0, 1).
     """
 
-    marginal: Law = Gaussian(0.0, 2.0)
-    conditional: Law = Gaussian(0.0, 1.0)
+    marginal: Law = field(default_factory=lambda: Gaussian(0.0, 2.0))
+    conditional: Law = field(default_factory=lambda: Gaussian(0.0, 1.0))
 
     def denoiser(self, process: Process) -> Denoiser:
         """The perfect conditional denoiser."""

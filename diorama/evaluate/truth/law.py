@@ -73,9 +73,8 @@ class Law:
         """
         with jax.enable_x64(True):
             circle = Trigonometric(sigma_data=1.0, noise=process.noise)
-            ends = [
-                (float(process.alpha(jnp.asarray(t))), float(process.sigma(jnp.asarray(t)))) for t in (tau, tau_next)
-            ]
+            times = jnp.asarray([tau, tau_next])
+            alpha, sigma = np.asarray(process.alpha(times)), np.asarray(process.sigma(times))
             shape = x.shape
 
             @jax.jit
@@ -83,10 +82,10 @@ class Law:
                 seen = self.look(y.reshape(shape), circle, 2 / jnp.pi * angle)
                 return (jnp.cos(angle) * seen.epsilon - jnp.sin(angle) * seen.x0).ravel()
 
-            (start, size), (end, size_next) = ((np.arctan2(s, a), np.hypot(a, s)) for a, s in ends)
-            y = np.asarray(x, np.float64).ravel() / size
-            found = solve_ivp(slope, (start, end), y, method="DOP853", rtol=1e-12, atol=1e-13)
-            return size_next * found.y[:, -1].reshape(shape)
+            size = np.hypot(alpha, sigma)
+            y = np.asarray(x, np.float64).ravel() / size[0]
+            found = solve_ivp(slope, np.arctan2(sigma, alpha), y, method="DOP853", rtol=1e-12, atol=1e-13)
+            return size[1] * found.y[:, -1].reshape(shape)
 
 
 def mix(seen: list[Seen], log_weights: Array) -> Seen:

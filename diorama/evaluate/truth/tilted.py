@@ -1,6 +1,6 @@
 """The law that guidance is said to sample and does not: p^(1-w) p_c^w, normalised."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import jax
@@ -42,8 +42,8 @@ def _product(mean, variance, mean_c, variance_c, weight):  # type: ignore[no-unt
 class TiltedField(Field):
     """Of two fields of one shape: in every mode the product of two Gaussians."""
 
-    marginal: Field = Field()
-    conditional: Field = Field()
+    marginal: Field = field(default_factory=Field)
+    conditional: Field = field(default_factory=Field)
     weight: float = 1.0
 
     @property
@@ -112,9 +112,8 @@ class Tilted:
     def draw(self, key: Key, n: int) -> Array:
         """Samples (n, t, h, w, c): a cell, and a place in it."""
         which, within = jax.random.split(key)
-        cell = jax.random.choice(
-            which, len(self.grid), (n,), p=jnp.asarray(self.probabilities / self.probabilities.sum())
-        )
+        shares = jnp.asarray(self.probabilities / self.probabilities.sum())
+        cell = jax.random.choice(which, len(self.grid), (n,), p=shares)
         spacing = 2 * self.reach / (self.points - 1)
         return jnp.asarray(self.grid)[cell] + spacing * (jax.random.uniform(within, (n, *self.shape), float) - 0.5)
 
