@@ -13,8 +13,8 @@ matching's. The rates of alpha and sigma never appear: sigma of the linear varia
 sqrt(tau), and a last Euler step by its rate would remove but half of the noise. Both are exact in one step if the data
 are a single point.
 
-Stochastic solvers keep the marginals and forget part of the noise: by `churn`, which raises the noise before a
-step, or by `eta`, which replaces part of the predicted noise after it. At 0 no noise is drawn.
+Stochastic solvers keep the marginals and forget part of the noise: by `Churn`, which raises the noise before a step,
+or by `eta`, which replaces part of the predicted noise in it or after it. At 0 no noise is drawn.
 """
 
 from collections.abc import Callable
