@@ -5,7 +5,7 @@ from diorama.core.errors import UserError
 from diorama.process import EDM, RectifiedFlow, ZeroTerminal
 from diorama.sample.solver.dpm import DPMSolver
 from diorama.sample.solver.unipc import UniPC
-from tests.sample.solver.checks import MEAN, point, slopes, start, waits
+from tests.sample.solver.checks import MEAN, point, slope_on_gaussian, slopes, start, waits
 from tests.sample.truths import gaussian, march
 
 
@@ -14,6 +14,12 @@ def test_it_reaches_one_order_more_than_its_predictor(solver, x64):
     assert solver.order == solver.p + 1
     for name, (slope, errors) in slopes(solver).items():
         assert slope == pytest.approx(solver.order, abs=0.3), (name, errors)
+
+
+def test_it_goes_upwards_as_well(x64):
+    """From data to noise: its corrector makes up for first steps of lower order even where x0 moves."""
+    slope, errors = slope_on_gaussian(UniPC(2), RectifiedFlow(), ends=(6.0, -8.0), steps=(50, 100, 200))
+    assert slope == pytest.approx(3, abs=0.3), errors
 
 
 @pytest.mark.parametrize("p", [1, 2, 3])
