@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diorama.core.errors import UserError
 from diorama.core.files import write_aside, write_text
 from diorama.evaluate import Features, Judge, generation_scores, label_score, multi_hot, pixels
 from diorama.evaluate.score import figure
+from diorama.run.against import Null
 from diorama.run.evaluate import Clips, examples_and_judge, fingerprint
 from diorama.run.folder import Folder
 from diorama.run.generate import Generator
@@ -78,10 +80,13 @@ def sweep_run(folder: Folder, scales: Sequence[float] = SCALES) -> list[Sweep]:
     """Every bucket with held-back clips at every guidance scale; the figures are kept in `evaluation/guidance.json`.
 
     Samples are kept scale by scale in `evaluation/`, so that a sweep which was cut off goes on. Raises `UserError`
-    where no clip is held back.
+    where no clip is held back, or there is nothing to lead away from.
     """
+    run = folder.run()
+    if not run.denoiser.denoiser.conditions and isinstance(run.sampling.against, Null):
+        raise UserError(f"{folder.path} takes no conditions to lead away from none: set sampling.against")
     generator, key = Generator.load(folder.path), fingerprint(folder)
-    examples, judge = examples_and_judge(folder.run(), folder.catalogue())
+    examples, judge = examples_and_judge(run, folder.catalogue())
     found = [_sweep(generator, bucket, train, test, judge, scales, key) for bucket, train, test in examples]
     text = json.dumps([each.about() for each in found], indent=1).replace("NaN", "null")
     write_text(folder.path / "evaluation" / "guidance.json", text + "\n")

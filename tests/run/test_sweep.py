@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from diorama.core import UserError
 from diorama.core.files import write_text
 from diorama.run import Evaluation, Folder, Generator
 from diorama.run.examples import clips
@@ -63,6 +64,13 @@ def test_what_was_drawn_is_not_drawn_again(swept, monkeypatch):
     np.testing.assert_array_equal(again.shown, before[0].shown)
     for measure, other in zip(again.measures, before[0].measures, strict=True):
         np.testing.assert_array_equal(measure.values, other.values)
+
+
+def test_a_run_that_takes_no_conditions_has_nothing_to_sweep(tmp_path):
+    bare = replace(SMALL.denoiser, denoiser=replace(SMALL.denoiser.denoiser, conditions={}))
+    write_text(tmp_path / "config.txt", replace(SMALL, denoiser=bare).text())
+    with pytest.raises(UserError, match="takes no conditions"):
+        sweep_run(Folder(tmp_path))
 
 
 def test_colours_of_known_clips():
