@@ -1,6 +1,6 @@
 """The tuner against every fixed choice, on laws whose exact ODE is known.
 
-    python -m benchmarks.tuner [--evaluations 8,10,16] [--examples 512] [--only NAME]
+    python -m benchmarks.tuner [--evaluations 8,10,16] [--examples 2048] [--only NAME]
 
 Grids are fitted on so many examples and judged on as many others; the reference is the probability-flow ODE by the
 8th-order rule at a relative tolerance of 1e-12 (`Law.flow`), from the same noise. Errors are the root of the mean
@@ -55,7 +55,7 @@ def examples(law: Law, process: Process, n: int, name: str) -> Examples:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--evaluations", default="8,10,16")
-    parser.add_argument("--examples", type=int, default=512)
+    parser.add_argument("--examples", type=int, default=2048)
     parser.add_argument("--only")
     parser.add_argument("--rows", type=int, default=4)
     args = parser.parse_args()

@@ -186,23 +186,27 @@ def tune(
         times = Fitted(tuple(bent(process, taus, theta).tolist()))  # type: ignore[union-attr]
         fitted.append((_rms(off), solver, steps, times))
         advance(0.5 / len(best), f"{min(one[0] for one in fitted):.4g}")
-    _, solver, steps, grid = min(fitted, key=lambda one: one[0])
-
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(len(judge.truth), size=(DRAWS, len(judge.truth)))
     rows, squares = [], []
-    for s, n, g in [(solver, steps, grid), *choices]:
-        square = (judge.off(s, g(process, n)) ** 2).mean(1)
-        spread = np.sqrt(square[drawn].mean(1))
-        low, high = np.quantile(spread, [0.025, 0.975])
-        rows.append(Row(s, g, n, asks(s, process, n), float(np.sqrt(square.mean())), float(low), float(high)))
-        squares.append(square)
-        advance(0.25 / (1 + len(choices)), f"{rows[0].error:.4g}")
-    ranked = 1 + np.argsort([row.error for row in rows[1:]], kind="stable")
-    own, other = squares[0], squares[ranked[0]]
-    low, high = np.quantile(np.sqrt(own[drawn].mean(1) / other[drawn].mean(1)), [0.025, 0.975])
-    ratio = float(np.sqrt(own.mean() / other.mean())), float(low), float(high)
-    return Tuned(rows[0], tuple(rows[i] for i in ranked), ratio)
+    for solver, steps, grid in [min(fitted, key=lambda one: one[0])[1:], *choices]:
+        squares.append((judge.off(solver, grid(process, steps)) ** 2).mean(1))
+        rows.append((solver, grid, steps, asks(solver, process, steps)))
+        advance(0.25 / (1 + len(choices)), "")
+    return _judged(rows, np.stack(squares))
+
+
+def _judged(rows: list[tuple[Solver, Grid, int, int]], squares: np.ndarray) -> Tuned:
+    """The rows, the fitted one first, with their errors out of each example's mean square (rows, n)."""
+    n = squares.shape[1]
+    drawn = np.random.default_rng(0).integers(n, size=(DRAWS, n))
+    spread = np.sqrt(np.stack([square[drawn].mean(1) for square in squares]))
+    errors, ends = np.sqrt(squares.mean(1)), np.quantile(spread, [0.025, 0.975], axis=1).T
+    judged = [
+        Row(*row, float(e), float(low), float(high)) for row, e, (low, high) in zip(rows, errors, ends, strict=True)
+    ]
+    order = 1 + np.argsort(errors[1:], kind="stable")
+    low, high = np.quantile(spread[0] / spread[order[0]], [0.025, 0.975])
+    ratio = float(errors[0] / errors[order[0]]), float(low), float(high)
+    return Tuned(judged[0], tuple(judged[i] for i in order), ratio)
 
 
 def _rms(off: np.ndarray) -> float:

@@ -10,7 +10,7 @@ import pytest
 from diorama.run import Folder, Generator
 from diorama.run import tune as tuning
 from diorama.run.tune import stale, tune_run, tuned
-from diorama.sample import DPMSolver, Euler, grid
+from diorama.sample import Euler, grid
 from diorama.sample import tune as fitting
 from tests.run.conftest import RUN, STILL, VIDEO
 
@@ -24,7 +24,7 @@ def found(folder, tmp_path_factory) -> tuple[Folder, list]:
     shutil.copytree(folder.path, path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning, "REFERENCE", 8)
-        patch.setattr(fitting, "candidates", lambda: (Euler(), DPMSolver(2)))
+        patch.setattr(fitting, "candidates", lambda: (Euler(),))
         patch.setattr(fitting, "fixed_grids", lambda: (grid.Uniform(), grid.Cosine()))
         return Folder(path), list(tune_run(Folder(path), STILL, HOW, [2, 4], examples=6, quiet=True))
 
