@@ -27,7 +27,10 @@ def sample(
     weak: Annotated[
         Path | None, typer.Option(metavar="RUN", help="A worse model, which guidance leads away from (autoguidance).")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="From noise to data.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="From noise to data; as tuned, if they were.")] = None,
+    evaluations: Annotated[
+        int | None, typer.Option(min=1, help="In place of steps: how often the model may be asked; as `tune` found.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the noise; the run's own if left out.")] = None,
     ids: Annotated[
         str | None, typer.Option(metavar="0,1,...", help="Which noise each sample begins with; its file's name.")
@@ -69,6 +72,7 @@ def sample(
     numbers = np.arange(len(prompts)) if ids is None else numbered(ids, len(prompts))
     bucket = bucket_for(met(generator), frames)
     how = asked(config, settings or [], guidance, steps, weak)
+    how = frugal(generator, bucket, how, steps, evaluations, settings or [])
     if first is not None and bucket.frames == 1:
         raise UserError(f"--first goes on from a picture, and this draws single pictures: the run {run} or --frames 1")
     if first is not None and config.denoiser.objective.independent == 0:
@@ -167,6 +171,38 @@ def asked(run: "Run", settings: list[str], guidance: float | None, steps: int | 
     rule = how.guidance if guidance is None else how.guidance.scaled(guidance)
     against = how.against if weak is None else Weaker(str(weak))
     return replace(how, guidance=rule, against=against, steps=steps or how.steps)
+
+
+def frugal(
+    generator: "Generator", bucket: "Bucket", how: "Sampling", steps: int | None, evaluations: int | None,
+    settings: list[str],
+) -> "Sampling":  # fmt: skip
+    """`how` in so many steps or evaluations, by what `diorama tune` found for them; as it is where `settings` say the
+    way from noise to data. Raises `UserError`."""
+    from diorama.core.errors import UserError
+    from diorama.run.tune import stale, tuned
+    from diorama.sample.tune import steps_within
+
+    if steps is not None and evaluations is not None:
+        raise UserError("--steps and --evaluations both say how long the way is: give one of them")
+    ways = tuple(f"sampling.{name}" for name in ("solver", "grid", "steps", "restart"))
+    way = any(setting.startswith(ways) for setting in settings)
+    found = None if way or steps == evaluations else tuned(generator.folder, bucket, how, evaluations, steps)
+    if found:
+        say(f"as tuned: {found.solver}, {found.steps} fitted steps; --set sampling.steps={found.steps} is untuned")
+        return found
+    if steps == evaluations:
+        return how
+    if not way and stale(generator.folder, bucket, how):
+        complain("note: this run was tuned for other weights or another guidance, which is not used: tune it again")
+    if evaluations is None:
+        return how
+    shape = generator.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
+    most = steps_within(how.solver, generator.denoiser.process.of(shape), evaluations)
+    if not most:
+        raise UserError(f"{how.solver} asks the model more often than {evaluations} times in a step: give more")
+    say(f"untuned: {how.solver}, {most} steps on {how.grid}")
+    return replace(how, steps=most, restart=None)
 
 
 def kept(mask: Path, media: Path, bucket: "Bucket") -> "Known":
