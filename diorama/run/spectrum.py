@@ -31,7 +31,7 @@ from diorama.evaluate.artefacts import grid_alarm
 from diorama.media import BadMedia, Reader, Source, center_crop
 from diorama.net import TransformerConfig
 from diorama.process.spectrum import drowning, noise_in_space, rapsd, tpsd
-from diorama.run.against import guided
+from diorama.run.against import Null, guided
 from diorama.run.evaluate import fingerprint
 from diorama.run.examples import clips, conditions, media_of, some
 from diorama.run.folder import Folder
@@ -39,7 +39,7 @@ from diorama.run.look import in_parts
 from diorama.run.run import Bucket, Run, Sampling
 from diorama.sample.trajectory import trajectory
 
-FORMAT = 1  # of spectrum.npz: another number means looking again
+FORMAT = 2  # of spectrum.npz: another number means looking again
 CLIPS = {1: 96, 2: 32}  # stills and videos that are measured
 LEAST = 16  # held-back clips; where there are fewer, training clips are looked at
 DRAWN, TOGETHER = 32, 8  # samples, and how many are drawn at once; of the first ones, the way is shown
@@ -52,9 +52,10 @@ class Seen:
 
     arrays: spectra `space_*` and `time_*` (n, k) by what they are of: data, again (what the codec gives back), error
     (data less again), drawn (samples), latents, drawn_latents; `shown` clips uint8. Of samples, `way_latents` and
-    `way_drawn` (steps, k), the spectrum of x0 as predicted before each step, and `way` uint8 (m, steps, h, w, 3), the
-    middle frame of it; `drowns` (k,) the noise time at which latents' frequencies drown in noise of the spectrum
-    `noise` (k,); `taus` (steps + 1,) those of the run's sampling, with their `logsnr`.
+    `way_drawn` (steps + 1, k), the spectrum of x0 as predicted before each step and of the finished sample, `way` uint8
+    (m, steps + 1, h, w, 3), the middle frame of them, and `unguided_*` as `way_*` without guidance. `drowns` (k,) is
+    the noise time at which latents' frequencies drown in noise of the spectrum `noise` (k,); `taus` (steps + 1,) are
+    those of the run's sampling, with their `logsnr`.
     """
 
     about: dict[str, Any]
@@ -187,11 +188,11 @@ def _seen(folder: Folder, bucket: Bucket) -> Seen:
         arrays |= {"noise": noise, "drowns": drowning(process, arrays["space_latents"].mean(0), noise),
                    "logsnr": np.asarray(process.logsnr(jnp.asarray(way["taus"])))}  # fmt: skip
     else:
-        for name in ("latents", "way_latents"):
-            way.pop(name)
+        way = {name: found for name, found in way.items() if not name.endswith("latents")}
     about = {
         "bucket": str(bucket), "shape": [bucket.frames, bucket.height, bucket.width], "n": len(media),
         "drawn": DRAWN, "seed": run.seed, "held_back": held_back, "codec": isinstance(codec, Codec),
+        "guidance": float(run.sampling.guidance.scale),
         "latents": list(latents.shape[1:]), "process": repr(denoiser.process),
         "prompts": [captions[i] for i in asked[:TOGETHER]],
         "alarms": _alarms(folder, media, quantise(drawn), quantise(again) if isinstance(codec, Codec) else None),
@@ -215,19 +216,27 @@ def _ways(
     size = bucket.frames, bucket.height, bucket.width
     draw = partial(_way, codec, denoiser, how.against.load(folder), how=how, taus=tuple(taus.tolist()), shape=shape,
                    size=size, seed=run.seed)  # fmt: skip
-    out = in_parts(lambda ids, batch: draw(ids, batch), TOGETHER, np.arange(DRAWN, dtype=np.uint32), signals)
-    spectra = {name: out[name].mean(0) for name in ("way_latents", "way_drawn")}
-    return spectra | {"drawn": out["drawn"], "latents": out["latents"], "taus": taus,
-                      "way": quantise(out["way"][:TOGETHER])}  # fmt: skip
+    ids, own = np.arange(DRAWN, dtype=np.uint32), float(how.guidance.scale)
+    guides = own != 1 and (signals or how.against != Null())  # else there is nothing to lead away from
+    scales = np.full(DRAWN, own, np.float32) if guides else None
+    out = in_parts(lambda *given: draw(*given), TOGETHER, ids, signals, scales)
+    found = {"drawn": out["drawn"], "latents": out["latents"], "taus": taus, "way": quantise(out["way"][:TOGETHER])}
+    if guides:
+        few = jax.tree.map(lambda x: x[: DRAWN // 2], (ids, signals))
+        alone = in_parts(lambda *given: draw(*given), TOGETHER, *few, np.ones(DRAWN // 2, np.float32))
+        found |= {f"unguided_{name}": alone[f"way_{name}"].mean(0) for name in ("latents", "drawn")}
+    return found | {name: out[name].mean(0) for name in ("way_latents", "way_drawn")}
 
 
 @partial(jax.jit, static_argnames=("how", "taus", "shape", "size", "seed"))
 def _way(
     codec: Codec | PixelCodec, denoiser: Denoiser, weak: Denoiser | None, ids: Array, batch: dict[str, Array],
-    how: Sampling, taus: tuple[float, ...], shape: tuple[int, ...], size: tuple[int, int, int], seed: int,
+    scale: Array | None, how: Sampling, taus: tuple[float, ...], shape: tuple[int, ...],
+    size: tuple[int, int, int], seed: int,
 ) -> dict[str, Array]:  # fmt: skip
-    """Noise to media, and every step's x0 decoded, in one program; what is of steps has them after the batch."""
-    denoises, signals = guided(how, denoiser, weak, denoiser.conditions.signals(batch), len(ids))
+    """Noise to media, and every step's x0 decoded, in one program; what is of steps has them after the batch, and the
+    finished sample last."""
+    denoises, signals = guided(how, denoiser, weak, denoiser.conditions.signals(batch), len(ids), scale)
     latents, x0 = trajectory(denoises, denoiser.process, how.solver, np.array(taus), ids, shape, seed=seed,
                              conditions=signals)  # fmt: skip
     t, h, w = size
@@ -239,10 +248,9 @@ def _way(
         media = decoded(x0)
         return _in_space(x0), _in_space(media), media[:, t // 2]
 
-    steps = (jnp.moveaxis(found, 0, 1) for found in jax.lax.map(look, x0))
-    return {"latents": latents, "drawn": decoded(latents)} | dict(
-        zip(("way_latents", "way_drawn", "way"), steps, strict=True)
-    )
+    steps = (jnp.moveaxis(found, 0, 1) for found in jax.lax.map(look, jnp.concatenate([x0, latents[None]])))
+    named = dict(zip(("way_latents", "way_drawn", "way"), steps, strict=True))
+    return {"latents": latents, "drawn": decoded(latents)} | named
 
 
 def _alarms(folder: Folder, media: np.ndarray, drawn: np.ndarray, again: np.ndarray | None) -> list[dict[str, Any]]:

@@ -67,8 +67,10 @@ def _kind(seen: Seen) -> dict[str, Any]:
         power = a["space_data"].mean(0)
         return found | {"drowned": _drowned(power, drowning(RectifiedFlow(), power)), "figure_drowning": None}
     rate = len(a["way"][0]) / SECONDS
+    ways = ["way", "unguided"] if "unguided_drawn" in a else ["way"]
     found |= {
-        "figure_way": way(a), "drowned": None, "figure_drowning": None, "taus": _columns(a["taus"][:-1]),
+        "figures_way": [way(a, which) for which in ways],
+        "drowned": None, "figure_drowning": None, "taus": _columns(a["taus"]),
         "film": shown(joined([_held(clip) for clip in a["way"]], 2), rate, "samples, from coarse to fine"),
         "strips": [strip(clip, prompt, TILE, COLUMNS)
                    for clip, prompt in zip(a["way"][:SHOWN], about["prompts"][:SHOWN], strict=True)],
@@ -89,7 +91,7 @@ def _held(clip: np.ndarray) -> np.ndarray:
 
 
 def _columns(taus: np.ndarray) -> list[float]:
-    """The noise times of the pictures in a strip."""
+    """The noise times of the pictures in a strip, the last of them finished."""
     return taus[np.linspace(0, len(taus) - 1, min(len(taus), COLUMNS)).round().astype(int)].tolist()
 
 
@@ -214,16 +216,18 @@ def codec(a: dict[str, np.ndarray]) -> Markup:
         return svg(figure, "What the codec does to each frequency")
 
 
-def way(a: dict[str, np.ndarray]) -> Markup:
-    """Power of the predicted x0 over (step, frequency), in decibels above what the finished samples have."""
-    final = {"drawn": a["space_drawn"].mean(0)} | (
-        {"latents": a["space_drawn_latents"].mean(0)} if "space_drawn_latents" in a else {}
-    )
+def way(a: dict[str, np.ndarray], which: str) -> Markup:
+    """Power of the predicted x0 over (step, frequency), in decibels above what the finished samples have.
+
+    which: "way", as the run draws, or "unguided".
+    """
+    shown_of = [name for name in ("drawn", "latents") if f"{which}_{name}" in a]
     taus = a["taus"][:-1]
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-        figure, axes = panels(max(len(final), 2))
-        for axis, (name, power) in zip(axes, final.items(), strict=False):
-            found = 10 * np.log10(np.maximum(a[f"way_{name}"], 1e-12) / np.maximum(power, 1e-12))
+        figure, axes = panels(2)
+        for axis, name in zip(axes, shown_of, strict=False):
+            *steps, power = np.maximum(a[f"{which}_{name}"], 1e-12)
+            found = 10 * np.log10(steps / power)
             around = (0.5, len(power) + 0.5, len(taus) - 0.5, -0.5)
             image = axis.imshow(
                 found, "RdBu_r", vmin=-DECIBELS, vmax=DECIBELS, aspect="auto", interpolation="nearest", extent=around
@@ -236,7 +240,7 @@ def way(a: dict[str, np.ndarray]) -> Markup:
             if name == "latents":
                 at = np.interp(-a["drowns"], -taus, np.arange(len(taus)))
                 axis.plot(np.arange(1, len(power) + 1), at, color="#000000", marker="o", lw=1.4, label="drowns")
-        for axis in axes[len(final) :]:
+        for axis in axes[len(shown_of) :]:
             axis.set_axis_off()
         bar = figure.colorbar(image, ax=axes, shrink=0.9, label="dB above the finished sample")
         bar.outline.set_visible(False)  # type: ignore[operator]

@@ -70,9 +70,11 @@ def test_of_a_run(seen):
     a = video.arrays
     assert a["space_data"].shape == a["space_error"].shape == (video.about["n"], 16)
     assert a["time_drawn"].shape == (DRAWN, 4)
-    assert a["way_latents"].shape == (2, 4)
-    assert a["way_drawn"].shape == (2, 16)
-    assert a["way"].shape == (8, 2, 32, 32, 3)
+    assert a["way_latents"].shape == a["unguided_latents"].shape == (3, 4)  # two steps and what came of them
+    assert a["way_drawn"].shape == (3, 16)
+    assert a["way"].shape == (8, 3, 32, 32, 3)
+    np.testing.assert_allclose(a["way_drawn"][-1], a["space_drawn"].mean(0), rtol=1e-4)
+    assert np.abs(a["unguided_latents"] / a["way_latents"] - 1).max() > 0.01
     assert not any(name.startswith("time_") for name in still.arrays)
     for one in (still, video):
         assert all(np.isfinite(value).all() for name, value in one.arrays.items() if name != "logsnr")
@@ -119,6 +121,7 @@ def test_a_run_on_pixels(catalogue, tmp_path):
     release.save(made(lambda key: config.init(key, 3)), folder.path / "denoiser.safetensors")
     (seen,) = spectra_of_run(folder)
     assert "space_again" not in seen.arrays
+    assert "unguided_drawn" not in seen.arrays, "there is no condition to lead away from"
     np.testing.assert_allclose(seen.arrays["space_latents"], seen.arrays["space_data"], rtol=1e-6)
     assert {(alarm["of"], alarm["period"]) for alarm in seen.about["alarms"]} == {("samples", 2), ("samples", 4)}
 

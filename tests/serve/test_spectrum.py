@@ -29,7 +29,7 @@ def test_the_page_of_a_run_needs_nothing_beside_it(written, trained):
                  "When each frequency drowns", "What the codec does", "there are too few clips to tell",
                  "In one run of a thousand".lower()):  # fmt: skip
         assert said in words, said
-    assert page.tags.count("svg") == 4 * 2
+    assert page.tags.count("svg") == 5 * 2
 
 
 def test_the_figures_that_count_are_said(written):
