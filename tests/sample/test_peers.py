@@ -250,9 +250,8 @@ def test_ipndm(x64):
     def denoise(x, tau):
         at = Sine().at(tau, x.ndim)
         t = 2 / jnp.pi * jnp.arctan2(at.sigma, at.alpha)
-        return Prediction.of(
-            "epsilon", at.sigma * x + at.alpha * x * t / (t + 1), x, at
-        )  # as theirs: x0 = 0 at alpha = 0
+        epsilon = at.sigma * x + at.alpha * x * t / (t + 1)  # of v; as theirs, with x0 = 0 at alpha = 0
+        return Prediction.of("epsilon", epsilon, x, at)
 
     found = march(IPNDM(4), Sine(), denoise, np.linspace(1, 0, 11), jnp.asarray(RAMP))
     assert np.abs(found).sum() == pytest.approx(247.4409, abs=1e-2)
