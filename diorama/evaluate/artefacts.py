@@ -2,8 +2,9 @@
 
 A pattern that repeats every p pixels has all of its power at the frequencies (i / p, j / p). How far those stand above
 their neighbours is the `contrast` of a picture: the mean over the lattice of log P less the mean log P of the eight
-frequencies around. The logarithm of a radial frequency is harmonic, so that for a spectrum that falls as k^-a, whatever
-a, the mean around a point is what lies at it: sharper or softer pictures have the same contrast, grids have more.
+frequencies around, where those on the axes, which lines fill, count as much as all others, which checkers fill. The
+logarithm of a radial frequency is harmonic, so that for a spectrum that falls as k^-a, whatever a, the mean around a
+point is what lies at it: sharper or softer pictures have the same contrast, grids have more.
 
 Real clips go through the same measure and are the reference. JPEG's blocks in the data are no fault of the samples; and
 where data have less at the lattice than around it, as pictures that were enlarged, it is no grid to have as much.
@@ -103,7 +104,9 @@ def _powers(clips: np.ndarray, period: int) -> _Powers:
     rows, columns = np.meshgrid(np.arange(0, h, h // period), np.arange(0, w, w // period), indexing="ij")
     rows, columns = rows.ravel()[1:], columns.ravel()[1:]  # without the mean
     at, near = log[:, rows, columns], around[:, rows, columns]
-    return _Powers((at - near).mean(1), np.exp(at).sum(1) / (h * w), np.exp(near).sum(1) / (h * w))
+    above, axes = at - near, (rows == 0) | (columns == 0)
+    both = (above[:, axes].mean(1) + above[:, ~axes].mean(1)) / 2
+    return _Powers(both, np.exp(at).sum(1) / (h * w), np.exp(near).sum(1) / (h * w))
 
 
 def _power(clip: np.ndarray) -> np.ndarray:
