@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import matplotlib
 import numpy as np
 from cycler import cycler
@@ -13,6 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from diorama.process.peers import PEERS
+from diorama.process.weighting import effective
 
 # matplotlib draws in stand-in colours, which become the page's CSS variables.
 INK, RULE, *SERIES = (f"#00000{i}" for i in range(1, 8))
@@ -84,7 +88,9 @@ def curves(codec: Sequence[dict[str, Any]], denoiser: Sequence[dict[str, Any]]) 
             _examples(axis)
         whole, parts = axes
         _line(whole, denoiser, "loss", "loss")
-        whole.set(title="Denoiser: training loss", yscale="log", ylabel="weighted loss")
+        learned = any(line["loss"] <= 0 for line in denoiser)  # with an uncertainty, a loss is a logarithm
+        scale = "linear" if learned else "log"
+        whole.set(title="Denoiser: training loss", yscale=scale, ylabel="loss" if learned else "weighted loss")
         bands = sorted({key for line in denoiser for key in line if key.startswith("loss_tau")})
         for i, key in enumerate(bands):
             _line(parts, denoiser, key, f"{i / len(bands):g} – {(i + 1) / len(bands):g}")
@@ -92,7 +98,8 @@ def curves(codec: Sequence[dict[str, Any]], denoiser: Sequence[dict[str, Any]]) 
         parts.legend(title="noise time τ", ncols=2, fontsize=8, title_fontsize=8)
         for axis in (whole, parts):
             _examples(axis)
-            _log_ticks(axis.yaxis)
+            if axis.get_yscale() == "log":
+                _log_ticks(axis.yaxis)
         return svg(figure, "Training curves of the codec and the denoiser")
 
 
@@ -120,6 +127,27 @@ def noise(look: dict[str, np.ndarray], held_back: bool) -> Markup:
         left.legend(handles=handles, fontsize=8, ncols=2, loc="upper center")
         right.legend(fontsize=8, loc="upper left")
         return svg(figure, "Loss by noise time")
+
+
+def weights(look: dict[str, np.ndarray]) -> Markup:
+    """The effective weight of the run over logsnr, and those of well-known models, each over its own at logsnr 0."""
+    with matplotlib.rc_context(STYLE):
+        figure, (axis,) = panels(1)
+        for i, (name, (process, weighting, law)) in enumerate(PEERS.items()):
+            logsnr = np.linspace(-10.0, 10.0, 81)
+            taus = process.tau_of_logsnr(jnp.asarray(logsnr))
+            peer = np.asarray(effective(process, weighting, law, taus))
+            dash = (0, (4, 2)) if i < 3 else (0, (1.5, 1.5))
+            axis.plot(logsnr, peer / peer[40], color=SERIES[1 + i % 3], lw=1.1, ls=dash, label=name)
+        logsnr, own = look["logsnr"], look["effective"]
+        middle = np.abs(logsnr).argmin()
+        own = own / (own[middle] or own.max())
+        axis.plot(logsnr[own > 0], own[own > 0], color=SERIES[0], lw=2.4, label="this run")
+        axis.set(title="Effective weight", ylabel="w, over that at logsnr 0", yscale="log", ylim=(2e-3, 200),
+                 xlim=(-10, 10), xlabel="logsnr   (noise on the left, data on the right)")  # fmt: skip
+        _log_ticks(axis.yaxis)
+        axis.legend(fontsize=8, ncols=2)
+        return svg(figure, "Effective weight over logsnr")
 
 
 def spectra(look: dict[str, np.ndarray]) -> Markup:

@@ -41,12 +41,14 @@ def write_report(folder: Folder) -> Path:
     figures = {
         "curves": plots.curves(logs["codec"], logs["denoiser"]) if logs["denoiser"] else "",
         "noise": plots.noise(seen.arrays, held_back),
+        "weights": plots.weights(seen.arrays),
         "spectra": plots.spectra(seen.arrays),
     }
     page = template("report.html.j2", {"figure": _figure, "kinds": _counted, "shape": _shape}).render(
         run=run, path=_near(folder.path), about=seen.about, config=folder.config.read_text(), figures=figures,
         held="held-back clips" if held_back else "training clips (none is held back)",
-        learned=_learned(run), what=_what(run, seen), facts=_facts(run, seen, logs, machines),
+        learned=_learned(run), learns_error=run.denoiser.denoiser.uncertainty is not None, what=_what(run, seen),
+        facts=_facts(run, seen, logs, machines),
         commands=_commands(run, folder, seen), scores=_grouped(scores),
         jpeg=_beside_jpeg(_grouped(scores)), **_clips(run, seen),
     )  # fmt: skip

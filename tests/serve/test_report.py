@@ -32,7 +32,7 @@ def test_it_needs_nothing_beside_it(page):
 
 
 def test_it_shows_what_a_run_has(page, trained):
-    assert page.tags.count("svg") == 3
+    assert page.tags.count("svg") == 4
     assert "denoiser.train.learning_rate: 0.001" in page.text
     assert "videos of 9 frames" in page.text.lower()
     assert "config.txt --data" in page.text
