@@ -62,19 +62,29 @@ def sample(
     def denoise(x: Array, tau: Array) -> Prediction:
         return denoiser(x, tau, conditions)
 
-    def step(state: tuple[Array, Any], now: tuple[Array, ...]) -> tuple[tuple[Array, Any], None]:
-        (x, carry), (descent, tau, tau_next) = state, now
-        noise = motion.again(descent)
-        moved, carry = solver.step(denoise, process, x, tau, jnp.minimum(tau, tau_next), noise, carry)
+    def step(state: tuple[Array, Any, Any], now: tuple[Array, ...]) -> tuple[tuple[Array, Any, Any], None]:
+        (x, carry, before), (descent, tau, tau_next) = state, now
+        noise, down = motion.again(descent), jnp.minimum(tau, tau_next)
+        if lasting:
+            noise = noise.knowing(tau, before).knowing(down)
+
+        def walk() -> tuple[Array, Any]:
+            return solver.step(denoise, process, x, tau, down, noise, carry)
+
+        moved, learnt = jax.lax.cond(jnp.any(down < tau), walk, lambda: (x, carry)) if rises.any() else walk()
         if rises.any():
             fresh = motion.again(len(plan) + descent)(tau, tau_next)
             risen = tau_next > tau
             moved = jnp.where(expand(risen, x.ndim), process.renoise(x, tau, tau_next, fresh), moved)
-            carry = jax.tree.map(lambda new, old: jnp.where(expand(risen, old.ndim), new, old), solver.start(x), carry)
-        return (jnp.where(expand(tau_next != tau, x.ndim), moved, x), carry), None
+            blank = solver.start(x)
+            learnt = jax.tree.map(lambda new, old: jnp.where(expand(risen, old.ndim), new, old), blank, learnt)
+        x = jnp.where(expand(tau_next != tau, x.ndim), moved, x)
+        return (x, learnt, noise.motion(down) if lasting else ()), None
 
+    lasting = solver.stochastic and not rises.any()  # one motion: where a step ends in it, the next one begins
     x = process.add_noise(known, start, taus[0])
-    (x, _), _ = jax.lax.scan(step, (x, solver.start(x)), (jnp.asarray(descents), taus[:-1], taus[1:]))
+    before = motion.again(0).motion(taus[0]) if lasting else ()
+    (x, _, _), _ = jax.lax.scan(step, (x, solver.start(x), before), (jnp.asarray(descents), taus[:-1], taus[1:]))
     return x
 
 

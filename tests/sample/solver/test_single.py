@@ -95,7 +95,7 @@ def test_evaluations_that_say_nothing_are_spared(solver, calls):
 @pytest.mark.parametrize(
     ("noisy", "still"),
     [
-        (SEEDS(eta=1e-5), DPMSingle(2)),
+        (SEEDS(eta=1e-8), DPMSingle(2)),
         (SEEDS(eta=0.0), DPMSingle(2)),
         (Ancestral(Midpoint(), eta=1e-5), Midpoint()),
         (Ancestral(Midpoint(), eta=0.0), Midpoint()),
