@@ -1,5 +1,6 @@
 """The laboratory's page: one HTML file that needs nothing beside it."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from diorama.serve.template import template
 BUDGETS = (10, 20, 40)  # evaluations
 KARRAS = "Karras"
 ORDER = 0.3  # how far a slope may lie from the nominal order
-SILENT = (", eta=0.0", ", when=Constant()", "(scale=3.0)", "scale=3.0, ", "()", "sigma_data=1.0, ", "noise=White()")
+SILENT = (", eta=0.0", ", when=Constant()", "(scale=3.0)", "scale=3.0, ", "sigma_data=1.0, ", "noise=White(), ",
+          "noise=White()")  # fmt: skip
 Results = dict[str, Any]
 
 
@@ -46,7 +48,7 @@ def short(name: str) -> str:
     """A component without the settings that say nothing: `DPMSolver(order=2, eta=0.0)` is DPMSolver(order=2)."""
     for nothing in SILENT:
         name = name.replace(nothing, "")
-    return name.removesuffix("(").replace("(, ", "(")
+    return re.sub(r"(\w)\(\)", r"\1", name)  # Heun() is Heun
 
 
 def ranking(rows: Sequence[Results], budget: int) -> list[tuple[Results, str, int, float, dict[str, float]]]:
@@ -100,6 +102,7 @@ def orders_plot(rows: Sequence[Results]) -> Markup:
             axis.set(title=title)
             if not kind:
                 axis.legend(fontsize=7.5, loc="lower left")
+                axis.set_ylim(bottom=1e-5 * axis.get_ylim()[0])  # room for the names
         return svg(drawing, "Error against steps")
 
 

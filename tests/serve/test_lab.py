@@ -68,6 +68,8 @@ def test_solvers_are_ranked_by_their_best_grid_within_the_budget():
 def test_names_and_figures_are_short():
     assert short("DPMSolver(order=2, eta=0.0)") == "DPMSolver(order=2)"
     assert short("ClassifierFree(scale=3.0, when=Constant())") == "ClassifierFree"
+    assert short("Several(scale=3.0, when=Constant(), weights=())") == "Several(weights=())"
+    assert short("Churn(inner=Heun(), gamma=0.1)") == "Churn(inner=Heun, gamma=0.1)"
     assert [figure(x) for x in (0.12345, 1.2e-7, 0.0, None)] == ["0.123", "1.2e-07", "0", "–"]
 
 

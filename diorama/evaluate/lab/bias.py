@@ -26,7 +26,7 @@ SIDE = 4  # a clip is SIDE x SIDE points, and as many numbers
 
 def rows(quick: bool, process: Process, solvers: Sequence[Solver]) -> list[Row]:
     """One a stochastic solver."""
-    steps, clips = ((8, 32), 128) if quick else ((8, 32, 128), 1024)
+    steps, clips = ((8, 32), 48) if quick else ((8, 32, 128), 512)
     found = [solver for solver in solvers if solver.stochastic]
     return [
         Row("bias", str(solver), (process, steps, clips), (solver, process),

@@ -85,7 +85,8 @@ def evaluations(solver: Solver, process: Process, ends: tuple[float, float]) -> 
     x = jnp.full((1, *LAW.shape), 0.5)
     noise = Brownian(jax.random.key(0)[None], LAW.shape, process.noise)
     with jax.disable_jit():
-        solver.step(denoise, process, x, *(jnp.full((1, 1), end) for end in ends), noise, solver.start(x))
+        tau, tau_next = (jnp.full((1, 1), end) for end in ends)
+        solver.step(denoise, process, x, tau, tau_next, noise, solver.start(x))
     return len(asked)
 
 

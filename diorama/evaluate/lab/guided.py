@@ -39,7 +39,7 @@ def rows(quick: bool, process: Process, solvers: Sequence[Solver]) -> list[Row]:
         ("ODE and Langevin corrector", Langevin(16, size=0.2), 50 if quick else 200, "tilted"),
     ]
     found = [
-        Row("guided", str(rule), (clips, 120), (rule,), partial(by_solver, Heun(), 120, rule, clips, "ode"))
+        Row("guided", str(rule), (clips, 160), (rule,), partial(by_solver, Heun(), 160, rule, clips, "ode"))
         for rule in rules
     ]
     found += [

@@ -42,7 +42,7 @@ def rows(quick: bool, process: Process, solvers: Sequence[Solver]) -> list[Row]:
 def _exact(kind: type[Inversion], solver: Solver) -> Inversion:
     """The method around `solver`; one that iterates does so to the last digits of double precision."""
     way = kind(solver)  # type: ignore[call-arg]
-    return replace(way, tolerance=1e-13) if hasattr(way, "tolerance") else way  # type: ignore[type-var]
+    return replace(way, tolerance=1e-13) if hasattr(way, "tolerance") else way  # type: ignore[call-arg]
 
 
 def measure(inversion: Inversion, process: Process, steps: Sequence[int], points: int) -> dict[str, Any]:

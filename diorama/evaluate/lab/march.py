@@ -11,12 +11,18 @@ from diorama.core.array import Array
 from diorama.core.random import per_example, stream
 from diorama.process.gaussian import Process, expand
 from diorama.process.noise import Brownian
+from diorama.process.prediction import Prediction
 from diorama.sample import Solver
-from diorama.sample.solver import Denoise
 
 
 def march(
-    solver: Solver, process: Process, denoise: Denoise, taus: Any, x: Array, ids: Array | None = None, seed: int = 0
+    solver: Solver,
+    process: Process,
+    denoise: Callable[..., Prediction],
+    taus: Any,
+    x: Array,
+    ids: Array | None = None,
+    seed: int = 0,
 ) -> Array:
     """`x` (b, t, h, w, c) taken down `taus`: (steps + 1,) for all, or (steps + 1, b), or (steps + 1, b, t).
 
@@ -31,7 +37,9 @@ def rows(taus: Any, x: Array) -> Array:
     return jnp.broadcast_to(taus.reshape(taus.shape + (1,) * (3 - taus.ndim)), (len(taus), *x.shape[:2]))
 
 
-def marcher(solver: Solver, process: Process, denoise: Denoise, seed: int = 0) -> Callable[..., Array]:
+def marcher(
+    solver: Solver, process: Process, denoise: Callable[..., Prediction], seed: int = 0
+) -> Callable[..., Array]:
     """The compiled program (x (b, t, h, w, c), rows (steps + 1, b, t), ids (b,)) -> x. Frames that wait stay as they
     are, bit for bit."""
 

@@ -52,7 +52,7 @@ def measure(solver: Solver, steps: Sequence[int], points: int) -> dict[str, Any]
 def levels(steps: Sequence[int]) -> Sequence[np.ndarray]:
     """The grids: for every number of steps even in logsnr, then even in sigma / alpha."""
     even = [np.linspace(HIGH, LOW, n + 1) for n in steps]
-    even += [-2 * np.log(np.linspace(*np.exp([-MIDDLE / 2, -LOW / 2]), n + 1)) for n in steps]
+    even += [-2 * np.log(np.linspace(np.exp(-MIDDLE / 2), np.exp(-LOW / 2), n + 1)) for n in steps]
     return [np.asarray(PROCESS.tau_of_logsnr(jnp.asarray(logsnr))) for logsnr in even]
 
 

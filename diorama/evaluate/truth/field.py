@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from diorama.core.array import Array, Key, Shape
@@ -34,7 +35,7 @@ class Field(Law):
 
     @property
     def wiener(self) -> Wiener:
-        return Wiener(np.asarray(self.mean), self.power, (-4, -3, -2) if self.time else (-3, -2))
+        return Wiener(jnp.asarray(self.mean), self.power, (-4, -3, -2) if self.time else (-3, -2))
 
     def look(self, x: Array, process: Process, tau: Array | float) -> Seen:
         return self.wiener.look(x, process, tau)

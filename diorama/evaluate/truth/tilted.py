@@ -55,7 +55,7 @@ class TiltedField(Field):
         p, p_c = self.marginal, self.conditional
         lowest = p.power[0, 0, 0], p_c.power[0, 0, 0]  # of the constants, where the means lie
         mean = _product(np.asarray(p.mean), lowest[0], np.asarray(p_c.mean), lowest[1], self.weight)[0]
-        return Wiener(mean, self.power, max(p.wiener.axes, p_c.wiener.axes, key=len))
+        return Wiener(jnp.asarray(mean), self.power, max(p.wiener.axes, p_c.wiener.axes, key=len))
 
 
 @dataclass(frozen=True)

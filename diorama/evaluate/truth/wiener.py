@@ -19,7 +19,7 @@ class Wiener:
     is among them, all frames of a clip have one noise time; a clip whose frames differ is answered with NaN.
     """
 
-    mean: np.ndarray | float
+    mean: Array | float
     power: Array | np.ndarray | float
     axes: tuple[int, ...] = ()
 

@@ -7,7 +7,8 @@ from functools import partial
 import pytest
 
 from diorama.core.errors import UserError
-from diorama.evaluate.lab import conversions, lab as module
+from diorama.evaluate.lab import conversions
+from diorama.evaluate.lab import lab as module
 from diorama.evaluate.lab.lab import Lab, own_solvers, run
 from diorama.evaluate.lab.row import Row, code
 from diorama.process import EDM, PROCESSES
