@@ -130,10 +130,10 @@ def _sweep(
 
 
 def colours(media: np.ndarray) -> dict[str, float]:
-    """How strong the colours of uint8 clips (n, t, h, w, c) are: too much guidance raises all three.
+    """How strong the colours of uint8 clips (n, t, h, w, c) are, which too much guidance saturates.
 
-    clipped: the share of values within 1 % of black or white; contrast: the standard deviation of a clip's values, over 255;
-    colourfulness: the mean difference of a pixel's strongest and weakest channel, over 255.
+    clipped: the share of values within 1 % of black or white; contrast: the standard deviation of a clip's values;
+    colourfulness: the mean difference of a pixel's strongest and weakest channel; both over 255.
     """
     return {
         "clipped": float(((media <= 2) | (media >= 253)).mean()),
