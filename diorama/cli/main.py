@@ -15,6 +15,7 @@ from diorama.cli.codec import codec
 from diorama.cli.console import complain, of_the_device, of_the_system, quiet, say
 from diorama.cli.curate import curate
 from diorama.cli.demo import demo
+from diorama.cli.edit import edit
 from diorama.cli.encode import encode
 from diorama.cli.evaluate import evaluate
 from diorama.cli.export import export
@@ -45,7 +46,7 @@ def _options(
         raise typer.Exit
 
 
-for command in (demo, fetch, curate, look, why, tag, export, encode, train, sample, evaluate, report):
+for command in (demo, fetch, curate, look, why, tag, export, encode, train, sample, edit, evaluate, report):
     app.command(no_args_is_help=command is not demo)(command)
 app.add_typer(codec, name="codec")
 
