@@ -134,6 +134,17 @@ def test_what_cannot_be_bettered_stays():
         tune(fit, fit, process, 0)
 
 
+def test_what_does_not_hold_for_new_examples_is_not_taken(problem):
+    """The former ask for steps that crowd near noise, which the latter bear ill: the better fixed choice stands."""
+    process, _, judge = problem
+    crowd = 1 - np.linspace(0, 1, 9) ** 4
+    fit = Examples(lambda solver, taus: np.tile(taus, (4, 1)), np.tile(crowd, (4, 1)))
+    grids = [grid.Uniform(), grid.Cosine()]
+    found = tune(fit, judge, process, 8, solvers=[DPMSolver(2)], grids=grids)
+    assert found.best.grid in [grid.Fitted(tuple(each(process, 8).tolist())) for each in grids]
+    assert found.ratio[0] >= 1
+
+
 def test_a_choice_that_fails_is_infinitely_bad(problem):
     process, fit, _ = problem
     broken = Examples(lambda solver, taus: np.full(fit.truth.shape, np.nan), fit.truth)
