@@ -6,6 +6,7 @@ from functools import cached_property
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import logsumexp
 
 from diorama.core.array import Array, Key, Shape
 from diorama.core.errors import UserError
@@ -87,14 +88,17 @@ class Tilted:
     @cached_property
     def probabilities(self) -> np.ndarray:
         """Of every point's cell, (n,)."""
-        with jax.enable_x64(True):
-            return np.exp(np.asarray(self._unnormalised(jnp.asarray(self.grid))) - self.log_z + self._log_cell)
+        return np.exp(self._on_grid - self.log_z + self._log_cell)
 
     @cached_property
     def log_z(self) -> float:
         """The logarithm of the integral of p^(1-w) p_c^w."""
+        return float(logsumexp(self._on_grid)) + self._log_cell
+
+    @cached_property
+    def _on_grid(self) -> np.ndarray:
         with jax.enable_x64(True):
-            return float(jax.nn.logsumexp(self._unnormalised(jnp.asarray(self.grid)))) + self._log_cell
+            return np.asarray(jax.jit(self._unnormalised)(jnp.asarray(self.grid)))
 
     def logp(self, x: Array) -> Array:
         """log density of data `x` (b, t, h, w, c)."""

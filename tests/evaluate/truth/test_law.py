@@ -27,12 +27,10 @@ SMALL = Field((2, 4, 4, 1), space=2.0, time=1.0, std=0.7, mean=0.3)
 MODES = Mixture(((1.0, 0.2), (-0.5, 0.9), (-0.5, -0.9)), (0.15, 0.3, 0.2), (0.5, 0.3, 0.2))
 KINDS = FieldMixture((SMALL, Field((2, 4, 4, 1), space=1.0, time=0.5, mean=-0.4)), (0.3, 0.7))
 CASES = [
-    (Gaussian(0.3, 0.25, (1, 2, 2, 1)), RectifiedFlow()),
     (Gaussian(0.3, 0.25, (2, 2, 4, 1)), CosineVP(noise=PINK)),
     (SMALL, EDM()),
     (SMALL, Shifted(RectifiedFlow(), 3.0, noise=PINK)),
     (MODES, LinearVP()),
-    (ring(), Trigonometric()),
     (KINDS, ZeroTerminal()),
 ]
 every = pytest.mark.parametrize(("law", "process"), CASES, ids=lambda case: type(case).__name__)
@@ -153,9 +151,9 @@ def test_frames_may_differ_in_noise_where_they_are_independent():
     still = Field((2, 4, 4, 1), space=2.0)
     x = noised(still, RectifiedFlow(), tau, 1)
     one = Field((1, 4, 4, 1), space=2.0)
-    frames = [one.look(x[:, f : f + 1], RectifiedFlow(), tau[:, f : f + 1]).x0 for f in range(2)]
-    np.testing.assert_allclose(still.look(x, RectifiedFlow(), tau).x0, jnp.concatenate(frames, 1), rtol=1e-9)
-    assert np.isnan(SMALL.look(x, RectifiedFlow(), tau).x0).all()
+    frames = [look(one, x[:, f : f + 1], RectifiedFlow(), tau[:, f : f + 1]).x0 for f in range(2)]
+    np.testing.assert_allclose(look(still, x, RectifiedFlow(), tau).x0, jnp.concatenate(frames, 1), rtol=1e-9)
+    assert np.isnan(look(SMALL, x, RectifiedFlow(), tau).x0).all()
 
 
 def test_a_point_is_known_without_dividing_by_nothing():
@@ -209,15 +207,16 @@ def test_a_tilted_field_is_the_product_in_every_mode():
     assert isinstance(law, TiltedField)
     x, y = noised(law, RectifiedFlow(), 0.0, 2), noised(p_c, RectifiedFlow(), 0.0, 2)
 
-    def unnormalised(x):
-        return -p.logp(x, RectifiedFlow()) + 2 * p_c.logp(x, RectifiedFlow())
+    @jax.jit
+    def constant(x):
+        """log of p^-1 p_c^2 over the tilted law."""
+        return -p.logp(x, RectifiedFlow()) + 2 * p_c.logp(x, RectifiedFlow()) - law.logp(x, RectifiedFlow())
 
-    change = law.logp(x, RectifiedFlow()) - law.logp(y, RectifiedFlow())
-    np.testing.assert_allclose(change, unnormalised(x) - unnormalised(y), rtol=1e-9)
+    np.testing.assert_allclose(constant(x), constant(y), rtol=1e-9)
 
 
 def test_the_denoiser_of_classes_hears_its_conditions():
     pair, x, tau = Classes(), jnp.ones((2, 1, 1, 1, 1)), jnp.full((2, 1), 0.5)
     found = pair.denoiser(RectifiedFlow())(x, tau, jnp.asarray([0.0, 1.0]))
     for i, law in enumerate((pair.marginal, pair.conditional)):
-        np.testing.assert_allclose(found.x0[i], law.denoiser(RectifiedFlow())(x, tau, None).x0[i])
+        np.testing.assert_allclose(found.x0[i], look(law, x, RectifiedFlow(), tau).x0[i])
