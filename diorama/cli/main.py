@@ -20,11 +20,14 @@ from diorama.cli.encode import encode
 from diorama.cli.evaluate import evaluate
 from diorama.cli.export import export
 from diorama.cli.fetch import fetch
+from diorama.cli.lab import lab
 from diorama.cli.look import look
 from diorama.cli.report import report
 from diorama.cli.sample import sample
+from diorama.cli.spectrum import spectrum
 from diorama.cli.tag import tag
 from diorama.cli.train import train
+from diorama.cli.tune import tune
 from diorama.cli.why import why
 
 app = typer.Typer(
@@ -46,8 +49,11 @@ def _options(
         raise typer.Exit
 
 
-for command in (demo, fetch, curate, look, why, tag, export, encode, train, sample, edit, evaluate, report):
-    app.command(no_args_is_help=command is not demo)(command)
+for command in (
+    demo, fetch, curate, look, why, tag, export,
+    encode, train, tune, sample, edit, evaluate, report, spectrum, lab,
+):  # fmt: skip
+    app.command(no_args_is_help=command not in (demo, lab))(command)
 app.add_typer(codec, name="codec")
 
 
