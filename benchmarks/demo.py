@@ -80,14 +80,19 @@ class Demo:
         """The noise times of `steps` even steps."""
         return grid.Uniform()(self.stage.denoiser.process, steps)
 
+    @property
+    def scale(self) -> float:
+        """Of the recipe's guidance."""
+        return self.run.sampling.guidance.scale
+
     def sampler(self, steps: int, shape: tuple[int, ...]) -> Callable[..., jax.Array]:
         """`draw(model, ids, batch) -> latents`: Euler with classifier-free guidance, in one compiled program."""
-        matrix, scale = plan.joint(self.taus(steps), shape[0]), self.run.sampling.guidance.scale
+        matrix = plan.joint(self.taus(steps), shape[0])
 
         @jax.jit
         def draw(model: Denoiser, ids: jax.Array, batch: Batch) -> jax.Array:
             signals = model.conditions.signals(batch)
-            guided = ClassifierFree(scale)(model, model.process, null(signals))
+            guided = ClassifierFree(self.scale)(model, model.process, null(signals))
             return sample(guided, model.process, Euler(), matrix, ids, shape, seed=SEED, conditions=signals)
 
         return draw

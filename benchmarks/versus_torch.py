@@ -35,7 +35,6 @@ from diorama.core.random import normal, stream
 from diorama.net import TransformerConfig
 from diorama.net.condition import Signal
 from diorama.run import Bucket
-from diorama.sample import Solver
 from diorama.train import AdamW
 
 Call = Callable[[], Any]
@@ -101,9 +100,9 @@ class Pair:
         """One batch of latents."""
         return {OURS: self.draw(STEPS)} | {name: self._euler(STEPS, compiled) for name, compiled in kinds.items()}
 
-    def draw(self, steps: int, solver: Solver | None = None) -> Call:
-        """Ours: `steps` of `solver` (Euler if None), waited for."""
-        draw = self.demo.sampler(steps, tuple(self.x0.shape[1:]), solver)
+    def draw(self, steps: int) -> Call:
+        """Ours: `steps` of Euler, waited for."""
+        draw = self.demo.sampler(steps, tuple(self.x0.shape[1:]))
         call = partial(draw, self.demo.model, self.batch["id"], {self._signal: self.batch[self._signal]})
         return lambda: jax.block_until_ready(call())
 
@@ -111,7 +110,7 @@ class Pair:
         model = self.theirs().eval()
         forward = torch.compile(model) if compiled else model
         start = np.array(normal(stream(SEED, "sample/start"), self.batch["id"], tuple(self.x0.shape[1:])))
-        taus, scale = self.demo.taus(steps).tolist(), self.demo.run.sampling.guidance.scale
+        taus, scale = self.demo.taus(steps).tolist(), self.demo.scale
         euler(model, model, torch.from_numpy(start), self.ids, taus[:2], scale)  # positions: torch.compile fails there
         return lambda: euler(forward, model, torch.from_numpy(start), self.ids, taus, scale)
 

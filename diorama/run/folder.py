@@ -90,7 +90,7 @@ class Folder:
         That is the one which was noted of the first bucket when the denoiser's training began.
         """
         note = next(iter(sorted(self.path.glob("latents/*.json"))), None)
-        power = np.asarray(json.loads(note.read_text()).get("spectrum", ())) if note else ()
+        power = np.asarray(json.loads(note.read_text()).get("spectrum", ()) if note else ())
         objective, how = run.denoiser.objective, run.sampling
         if not len(power):
             return run

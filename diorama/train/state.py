@@ -34,8 +34,9 @@ class Objective(Protocol):
 
     `key` differs from step to step; randomness must be drawn per example, from `batch["id"]` (`core.random`), so
     that an example meets the same noise in any batch, microbatch and layout. What is to be spread over the batch goes
-    by `batch["place"]` (`core.random.places`): of the whole batch, also where a part of it is given. Arrays that an objective holds (a frozen
-    codec, say) reach the compiled step as arguments, not constants, if it is a `Module`; they get no gradient.
+    by `batch["place"]` (`core.random.places`): of the whole batch, also where a part of it is given. Arrays that an
+    objective holds (a frozen codec, say) reach the compiled step as arguments, not constants, if it is a `Module`;
+    they get no gradient.
     """
 
     def __call__(self, model: Any, batch: dict[str, Array], key: Key[Array, ""]) -> Loss: ...
