@@ -11,7 +11,7 @@ Liu et al. 2022 (2209.03003).
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -114,6 +114,16 @@ class Process:
 
 
 @dataclass(frozen=True)
+class _Remade(Process):
+    """A process made of another, which alone says what the data and the noise are: these are no settings here."""
+
+    process: Process
+    # ClassVar takes away the fields that `Process` declares
+    sigma_data: ClassVar = property(lambda self: self.process.sigma_data)  # type: ignore[misc]
+    noise: ClassVar = property(lambda self: self.process.noise)  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
 class RectifiedFlow(Process):
     """The straight line: alpha = 1 - tau, sigma = tau; velocity = epsilon - x0."""
 
@@ -209,7 +219,7 @@ class LinearVP(Process):
 
 
 @dataclass(frozen=True)
-class ZeroTerminal(Process):
+class ZeroTerminal(_Remade):
     """A variance-preserving process whose end is pure noise: alpha moved and stretched from [alpha(1), 1] to [0, 1].
 
     Without it samplers start from noise that training never saw, and pictures keep a middling brightness (Lin et al.

@@ -7,24 +7,21 @@ same change of time is made for every process here.
 
 import math
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+import jax.numpy as jnp
 import numpy as np
 
 from diorama.core.array import Array, Shape
+from diorama.core.discover import any_of, kinds, within
 from diorama.core.errors import UserError
-from diorama.process.gaussian import (
-    EDM,
-    CosineVP,
-    LinearVP,
-    Process,
-    RectifiedFlow,
-    Trigonometric,
-    ZeroTerminal,
-)
+from diorama.process.gaussian import Process, RectifiedFlow, _Remade
 
 A = TypeVar("A", Array, np.ndarray)
-Plain = RectifiedFlow | CosineVP | LinearVP | ZeroTerminal | Trigonometric | EDM
+if TYPE_CHECKING:
+    Plain = Process
+else:
+    Plain = any_of(kinds(within("diorama.process"), Process))  # every process but those of this file, still being read
 
 
 def shifted(tau: A, shift: float) -> A:
@@ -33,7 +30,7 @@ def shifted(tau: A, shift: float) -> A:
 
 
 @dataclass(frozen=True)
-class Shifted(Process):
+class Shifted(_Remade):
     """`process` at shifted times; `shift` > 1 for clips of more values than it suits as it is."""
 
     process: Plain = field(default_factory=RectifiedFlow)
@@ -55,11 +52,12 @@ class Shifted(Process):
         return quicker * alpha_dot, quicker * sigma_dot
 
     def tau_of_logsnr(self, logsnr: Array) -> Array:
-        return shifted(self.process.tau_of_logsnr(logsnr), 1 / self.shift)
+        inner = jnp.minimum(self.process.tau_of_logsnr(logsnr), 1.0)  # `shifted` has a pole beyond the end
+        return shifted(inner, 1 / self.shift)
 
 
 @dataclass(frozen=True)
-class ShiftedBySize(Process):
+class ShiftedBySize(_Remade):
     """`process` shifted by sqrt(values / base), for clips of so many values t h w c (RAE, arXiv 2510.11690).
 
     Buckets of several sizes each get their own shift: `of(shape)` is the process that a clip goes through.
@@ -73,8 +71,7 @@ class ShiftedBySize(Process):
             raise UserError(f"base={self.base}: the number of values that need no shift is at least 1")
 
     def of(self, shape: Shape) -> Process:
-        shift = math.sqrt(math.prod(shape) / self.base)
-        return Shifted(self.process, shift, sigma_data=self.sigma_data, noise=self.noise)
+        return Shifted(self.process, math.sqrt(math.prod(shape) / self.base))
 
     def alpha(self, tau: Array) -> Array:
         raise UserError("a process shifted by size is one for each shape of clips: take process.of((t, h, w, c))")

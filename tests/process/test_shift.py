@@ -7,10 +7,21 @@ from diorama.core.config import override, parse, to_text
 from diorama.core.errors import UserError
 from diorama.diffusion import DenoiserConfig, Denoising
 from diorama.net import UNetConfig
-from diorama.process import EDM, LinearVP, Process, RectifiedFlow, Shifted, ShiftedBySize
+from diorama.process import (
+    EDM,
+    PROCESSES,
+    Coloured,
+    LinearVP,
+    Process,
+    RectifiedFlow,
+    Shifted,
+    ShiftedBySize,
+    ZeroTerminal,
+    density,
+)
 from diorama.process.shift import shifted
 
-TAU = jnp.linspace(0.05, 0.95, 7)
+TAU = np.linspace(0.05, 0.95, 7)  # of numpy: double wherever JAX is
 
 
 def test_times_move_towards_noise_and_back():
@@ -41,6 +52,33 @@ def test_the_shift_follows_from_the_number_of_values():
         process.alpha(TAU)
 
 
+def test_beyond_the_process_s_end_is_its_end():
+    """Shifted times have a pole there, and were negative beyond it."""
+    process = Shifted(EDM(), 4.0)
+    np.testing.assert_array_equal(process.tau_of_logsnr(jnp.asarray([-10.0, -14.0, -20.0])), 1.0)
+    for law in (density.UniformLogSNR(-20.0, 10.0), density.Spectral((5.0, -7.0), tail=0.3)):
+        taus = law.quantile(process, jnp.linspace(1e-4, 1 - 1e-4, 500))
+        assert (jnp.diff(taus) >= 0).all()
+        assert 0 <= taus[0] < taus[-1] == 1
+
+
+@pytest.mark.parametrize("remade", [Shifted, ShiftedBySize])
+def test_data_and_noise_are_those_of_the_process_within(remade):
+    process = remade(EDM(noise=Coloured()))
+    for each in (process, process.of((1, 4, 4, 2)), ZeroTerminal(LinearVP(noise=Coloured(), sigma_data=0.5))):
+        assert (each.sigma_data, each.noise) == (0.5, Coloured())
+    assert process.of((1, 4, 4, 2)).at(0.5, 5).sigma_data == 0.5
+    with pytest.raises(TypeError):
+        remade(EDM(), noise=Coloured())
+
+
+def test_every_other_process_can_be_shifted():
+    for kind in PROCESSES:
+        if kind not in (Shifted, ShiftedBySize):
+            settings = ["process=Shifted", f"process.process={kind.__name__}"]
+            assert override(DenoiserConfig(UNetConfig(), {}), settings).process.process == kind()
+
+
 def test_training_and_denoiser_walk_the_same_one():
     """A denoiser of the unshifted process at the shifted time says the same, and its loss there is the same."""
     config = DenoiserConfig(UNetConfig(widths=(8,), heads=2, width=8), conditions={})
@@ -49,14 +87,16 @@ def test_training_and_denoiser_walk_the_same_one():
     sized = DenoiserConfig(config.net, {}, ShiftedBySize(base=24)).init(jax.random.key(1), 3)  # sqrt(96 / 24) = 2
     np.testing.assert_allclose(sized(x, tau, {}).x0, plain(x, shifted(tau, 2.0), {}).x0, rtol=1e-5, atol=1e-6)
     ids = jnp.arange(2, dtype=jnp.uint32)
-    loss, _ = Denoising()(sized, {"media": x, "id": ids}, jax.random.key(2))
-    assert np.isfinite(loss)
+    assert np.isfinite(Denoising()(sized, {"media": x, "id": ids}, jax.random.key(2)).value)
 
 
 def test_it_can_be_configured():
     config = DenoiserConfig(UNetConfig(), {})
-    config = override(
-        config, ["process=Shifted", "process.shift=2.0", "process.process=LinearVP", "process.noise=Coloured"]
-    )
-    assert config.process.shift == 2.0
+    settings = ["process=Shifted", "process.shift=2.0", "process.process=LinearVP", "process.process.noise=Coloured"]
+    config = override(config, settings)
+    assert config.process == Shifted(LinearVP(noise=Coloured()), 2.0)
+    assert config.process.noise == Coloured()
     assert parse(to_text(config), DenoiserConfig) == config
+    for setting in ("process.noise=White", "process.sigma_data=0.5"):
+        with pytest.raises(UserError, match="there is no setting"):
+            override(config, [setting])

@@ -129,6 +129,7 @@ def test_what_never_drowns_and_what_was_never_there():
     np.testing.assert_array_equal(drowning(EDM(sigma_max=2.0), np.array([100.0, 0.0])), [1, 0])
     np.testing.assert_allclose(drowning(RectifiedFlow(), np.array([1.0, 4.0])), [1 / 2, 2 / 3], rtol=1e-6)
     np.testing.assert_allclose(drowning(Shifted(RectifiedFlow(), 3.0), np.array([1.0])), [1 / 4], rtol=1e-6)
+    np.testing.assert_array_equal(drowning(Shifted(EDM(), 4.0), np.array([1e9])), [1.0])  # it never does
 
 
 def test_the_spectrum_of_noise_is_that_of_its_draws():

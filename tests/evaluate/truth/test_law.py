@@ -29,7 +29,7 @@ KINDS = FieldMixture((SMALL, Field((2, 4, 4, 1), space=1.0, time=0.5, mean=-0.4)
 CASES = [
     (Gaussian(0.3, 0.25, (2, 2, 4, 1)), CosineVP(noise=PINK)),
     (SMALL, EDM()),
-    (SMALL, Shifted(RectifiedFlow(), 3.0, noise=PINK)),
+    (SMALL, Shifted(RectifiedFlow(noise=PINK), 3.0)),
     (MODES, LinearVP()),
     (KINDS, ZeroTerminal()),
 ]
