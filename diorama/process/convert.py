@@ -11,6 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from diorama.core.array import Array
+from diorama.core.errors import UserError
 from diorama.process.gaussian import Process, divide, expand
 from diorama.process.prediction import Prediction
 
@@ -22,13 +23,19 @@ def as_process(denoiser: Denoiser, trained: Process, used: Process) -> Denoiser:
 
     Where `used` is noisier than `trained` ever was, as at alpha = 0 for one that ends at a finite sigma, the denoiser
     is asked at its own end, with as much noise as it expects: x0 is what it says there, and epsilon what is left.
+    Raises `UserError` for processes of different noise, for those do not hide the same.
     """
+    if trained == used:
+        return denoiser
+    if trained.noise != used.noise:
+        raise UserError(f"a denoiser trained with {trained.noise} cannot be used with {used.noise}: give both the same")
 
     def converted(x: Array, tau: Array, conditions: Any) -> Prediction:
-        wanted = used.logsnr(tau)
-        inside = wanted >= trained.logsnr(jnp.ones_like(tau))
-        own = jnp.where(inside, jnp.clip(trained.tau_of_logsnr(wanted), 0.0, 1.0), 1.0)
-        here, there = used.at(tau, x.ndim), trained.at(own, x.ndim)
+        known, walked = trained.of(x.shape[1:]), used.of(x.shape[1:])
+        wanted = walked.logsnr(tau)
+        inside = wanted >= known.logsnr(jnp.ones_like(tau))
+        own = jnp.where(inside, jnp.clip(known.tau_of_logsnr(wanted), 0.0, 1.0), 1.0)
+        here, there = walked.at(tau, x.ndim), known.at(own, x.ndim)
         ratio = jnp.hypot(there.alpha, there.sigma) / jnp.hypot(here.alpha, here.sigma)
         scale = jnp.where(expand(inside, x.ndim), ratio, divide(there.sigma, here.sigma))
         pair = denoiser(scale * x, own, conditions)

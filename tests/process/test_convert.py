@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diorama.process import EDM, RectifiedFlow, Trigonometric, as_process
+from diorama.core.errors import UserError
+from diorama.process import EDM, Coloured, RectifiedFlow, Shifted, ShiftedBySize, Trigonometric, as_process
 from tests.process.test_gaussian import PROCESSES
 from tests.sample.truths import gaussian
 
@@ -66,3 +67,21 @@ def test_pure_noise_is_given_to_a_process_that_ends_before(x64):
     as_process(denoiser, EDM(), RectifiedFlow())(noise, jnp.ones((1, 1)), None)
     np.testing.assert_allclose(asked[0][0], 80 * noise, rtol=1e-12)
     assert asked[0][1] == 1
+
+
+def test_processes_that_go_by_size_are_those_of_the_clip():
+    x, tau = jax.random.normal(jax.random.key(0), (2, 1, 2, 2, 1)), jnp.full((2, 1), 0.4)
+    sized, alike = ShiftedBySize(base=1), Shifted(RectifiedFlow(), 2.0)  # the root of four values
+    for trained, used in ((sized, EDM()), (EDM(), sized)):
+        found = as_process(gaussian(trained.of(x.shape[1:])), trained, used)(x, tau, None)
+        fixed = (alike if each is sized else each for each in (trained, used))
+        expected = as_process(gaussian(trained.of(x.shape[1:])), *fixed)(x, tau, None)
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_the_same_process_needs_no_conversion_and_another_noise_has_none():
+    denoiser = gaussian(EDM())
+    assert as_process(denoiser, EDM(), EDM()) is denoiser
+    with pytest.raises(UserError, match="cannot be used with"):
+        as_process(denoiser, EDM(), RectifiedFlow(noise=Coloured()))

@@ -13,6 +13,7 @@ from diorama.core import UserError, release
 from diorama.core.files import write_text
 from diorama.diffusion import DenoiserConfig
 from diorama.net import UNetConfig
+from diorama.process import ShiftedBySize
 from diorama.run import Folder, Generator
 from diorama.run.against import Null, PerturbedAttention, Weaker, guided
 from diorama.run.generate import Known
@@ -51,6 +52,14 @@ def led(how, weak, reference):
 def test_away_from_a_worse_model():
     found, expected = led(replace(RUN.sampling, against=Weaker("x")), WEAK, lambda conditions: (WEAK, conditions))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_worse_model_of_another_process_is_asked_in_its_own():
+    """Autoguidance goes by the clip's size; one of the same process is asked as it is."""
+    sized = replace(WEAK, process=ShiftedBySize(base=1))
+    _, reference = Weaker("x")(STRONG, SIGNALS, sized, 2)
+    assert np.isfinite(jax.jit(lambda x: reference(x, TAU, SIGNALS).x0)(X)).all()
+    assert Weaker("x")(STRONG, SIGNALS, WEAK, 2)[1] is WEAK
 
 
 def test_away_from_perturbed_attention_in_one_batch():
