@@ -18,6 +18,7 @@ from diorama.core.errors import UserError
 from diorama.core.module import Module, static
 
 DEPTH = 18  # halvings of noise time: motions are exact at steps longer than 4e-6
+STANDING = 2**31  # the number of the motion of frames that stand still
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,17 @@ class Noise:
     """A Gaussian law of epsilon, given by its spectrum."""
 
     def colour(self, white: Array) -> Array:
-        """Noise of this law from `white` noise (..., t, h, w, c), by a linear map."""
+        """Noise of this law from `white` noise (..., t, h, w, c), by a linear map: the covariance's symmetric root."""
         raise NotImplementedError
+
+    def covariance(self, x: Array) -> Array:
+        """The covariance of epsilon, applied to `x` (..., t, h, w, c)."""
+        return self.colour(self.colour(x))
+
+    @property
+    def joins_frames(self) -> bool:
+        """Whether the noise of a frame has a part in that of others."""
+        return False
 
     def draw(self, key: Key, ids: Array, shape: Shape) -> Array:
         """epsilon (b, *shape), shape = (t, h, w, c), float32, from each example's id."""
@@ -63,6 +73,10 @@ class Coloured(Noise):
         power = time[:, None, None] * space
         return power / power.mean()
 
+    @property
+    def joins_frames(self) -> bool:
+        return self.time > 0
+
     def colour(self, white: Array) -> Array:
         axes = (-4, -3, -2)
         gain = jnp.sqrt(jnp.asarray(self.power(*white.shape[-4:-1]), white.dtype))[..., None]
@@ -86,12 +100,23 @@ class Brownian(Module):
         """epsilon (b, t, h, w, c): the increment between two noise times (b, t) over the root of their distance.
 
         Independent for intervals that do not overlap; 0 where the times are equal. A solver that draws twice in a
-        step takes two parts of it.
+        step takes two parts of it. Noise that joins frames needs its part of those that stand still too: they go
+        through another motion, by the mean of all frames' times.
         """
+        white = self._increment(tau, tau_next)
+        if not self.noise.joins_frames:
+            return self.noise.colour(white)
+        moves = (tau_next != tau)[..., None, None, None]
+        clocks = (jnp.broadcast_to(time.mean(1, keepdims=True), time.shape) for time in (tau, tau_next))
+        still = self.again(STANDING)._increment(*clocks)
+        return jnp.where(moves, self.noise.colour(jnp.where(moves, white, still)), 0.0)
+
+    def _increment(self, tau: Array, tau_next: Array) -> Array:
+        """What `__call__` colours."""
         at, to = self.motion(tau), self.motion(tau_next)
         apart = jnp.abs(tau_next - tau)
         size = jnp.where(apart > 0, jax.lax.rsqrt(jnp.where(apart > 0, apart, 1.0)), 0.0)
-        return self.noise.colour((to - at) * size[..., None, None, None])
+        return (to - at) * size[..., None, None, None]
 
     def at(self, tau: Array) -> Array:
         """epsilon (b, t, h, w, c) of the noise times (b, t) themselves, independent at any two: for what has no path.
@@ -101,6 +126,8 @@ class Brownian(Module):
         words = jax.lax.bitcast_convert_type(tau.astype(jnp.float32), jnp.uint32)
 
         def draw(key: Array, words: Array) -> Array:
+            if self.noise.joins_frames:  # a frame that stands still is drawn anew when another moves
+                key = jax.random.fold_in(key, words.sum(dtype=jnp.uint32))
             keys = jax.vmap(lambda frame, word: jax.random.fold_in(jax.random.fold_in(key, frame), word))
             normals = jax.vmap(lambda key: jax.random.normal(key, self.shape[1:], tau.dtype))
             return normals(keys(jnp.arange(len(words)), words))

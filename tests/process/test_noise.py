@@ -72,6 +72,22 @@ def test_it_belongs_to_the_example_and_to_the_frame_s_own_time():
     np.testing.assert_array_equal(motion()(apart, at(0.2))[:, 0], motion()(at(0.6), at(0.2))[:, 0])
 
 
+ONE = (jnp.zeros((400, 8)).at[:, 3].set(time) for time in (0.9, 0.7, 0.6))  # one of eight frames moves
+JOINED = motion((8, 4, 4, 2), jnp.arange(400, dtype=jnp.uint32), Coloured(1.0, time=2.0))
+
+
+def test_noise_that_joins_frames_has_unit_variance_where_others_stand_still():
+    one, two, three = ONE
+    drawn, later = JOINED(one, two), JOINED(two, three)
+    assert float(drawn[:, 3].var()) == pytest.approx(1, rel=0.05)
+    assert (drawn[:, :3] == 0).all()
+    assert float((drawn * later)[:, 3].mean()) == pytest.approx(0, abs=0.05)
+    whole, parts = drawn * jnp.sqrt(0.2) + later * jnp.sqrt(0.1), JOINED(one, three) * jnp.sqrt(0.3)
+    np.testing.assert_allclose(whole[:, 3], parts[:, 3], atol=1e-2)  # the other frames' motion is one as well
+    at, then = JOINED.at(one), JOINED.at(two)
+    assert float((at * then).mean()) == pytest.approx(0, abs=0.05)
+
+
 def test_no_time_no_noise_and_another_motion_again():
     noise = motion()
     assert (noise(at(0.4), at(0.4)) == 0).all()
