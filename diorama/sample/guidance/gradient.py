@@ -4,7 +4,8 @@ Both add the gradient of a log-likelihood to the score:
 
     score' = score + scale grad_x log p(y | x_tau)                                         (1)
 
-On the pair, x0' = x0 + sigma^2 / alpha (scale grad_x log p), with the epsilon that goes with it. The gradient falls as
+On the pair, x0' = x0 + sigma C sigma / alpha (scale grad_x log p), with the epsilon that goes with it; C is the noise's
+covariance, 1 if it is white, and sigma stands twice because frames may differ in it. The gradient falls as
 alpha towards pure noise, so that the quotient is finite; where alpha / sigma is below 1e-3 it is taken there.
 
 They hold functions, so they are called in a program, not named in a run's configuration.
@@ -88,4 +89,4 @@ def _led(
 ) -> Prediction:
     at, near = process.at(tau, gradient.ndim), process.at(asked, gradient.ndim)
     factor = scale * expand(when(process, tau), gradient.ndim)
-    return by_x0(pair, factor * at.sigma**2 / near.alpha * gradient, at)
+    return by_x0(pair, factor * at.sigma / near.alpha * process.noise.covariance(at.sigma * gradient), at)

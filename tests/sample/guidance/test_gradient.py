@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diorama.process import EDM, CosineVP, RectifiedFlow
+from diorama.process import EDM, Coloured, CosineVP, Prediction, RectifiedFlow
 from diorama.sample import DDIM, Heun, grid
 from diorama.sample.guidance import Interval, Rescaled, by_classifier, by_loss, inpainted
 from tests.sample.guidance.laws import ONES, TAU, TWO, X, same, tilting
@@ -35,6 +35,32 @@ def test_an_exact_classifier_makes_the_exact_conditional(process, x64):
     for frames, tolerance in ((slice(2), 1e-9), (slice(2, 3), 3e-3)):  # at alpha = 0 the gradient is taken beside it
         for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(a[:, frames], b[:, frames], rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("noise", [Coloured(1.5), Coloured(1.0, time=1.0)], ids=str)
+def test_coloured_noise_is_led_by_its_covariance(noise, x64):
+    """x0 ~ N(0, 1) and y ~ N(x0, r), every frame at a noise time of its own: by dense matrices, exactly."""
+    process, y, r, shape = RectifiedFlow(noise=noise), 0.8, 0.5, (2, 2, 3, 1)
+    tau, n = jnp.asarray([[0.2, 0.7]]), 12
+    x = jax.random.normal(jax.random.key(3), (1, *shape), float)
+    at = process.at(tau, 5)
+    alpha, sigma = (jnp.broadcast_to(each, x.shape).ravel() for each in (at.alpha, at.sigma))
+    basis = jnp.eye(n).reshape(n, *shape)
+    spread = jnp.outer(sigma, sigma) * noise.covariance(basis).reshape(n, n) + jnp.diag(alpha**2)  # of x
+    gain = jnp.diag(alpha) @ jnp.linalg.inv(spread)
+    left = jnp.eye(n) - gain @ jnp.diag(alpha)  # of x0 once x is known
+
+    def denoiser(x, tau, conditions):
+        return Prediction.of("x0", (gain @ x.ravel()).reshape(x.shape), x, at)
+
+    def reading(x, tau):
+        apart = y - gain @ x.ravel()
+        return -0.5 * (apart @ jnp.linalg.solve(left + r * jnp.eye(n), apart))[None]
+
+    found, mean = by_classifier(denoiser, process, reading)(x, tau, None), gain @ x.ravel()
+    expected = mean + left @ jnp.linalg.solve(left + r * jnp.eye(n), y - mean)
+    np.testing.assert_allclose(found.x0.ravel(), expected, rtol=1e-9)
+    np.testing.assert_allclose(at.alpha * found.x0 + at.sigma * found.epsilon, x, atol=1e-12)
 
 
 @processes
