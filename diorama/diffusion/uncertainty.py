@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from diorama.core.array import Array, Float
+from diorama.core.errors import UserError
 from diorama.core.module import Module
 
 
@@ -22,6 +23,10 @@ class UncertaintyConfig:
 
     terms: int = 16
 
+    def __post_init__(self) -> None:
+        if self.terms < 1:
+            raise UserError(f"terms={self.terms}: a series has at least one term")
+
     def init(self) -> "Uncertainty":
         """u = 0: at first the loss is as without it."""
         return Uncertainty(jnp.zeros(self.terms))
@@ -33,6 +38,6 @@ class Uncertainty(Module):
     weight: Float[Array, "terms"]
 
     def __call__(self, logsnr: Array) -> Array:
-        """u at each `logsnr`, float32, of its shape."""
+        """u at each `logsnr`, of its shape: summed in float32, of weights as the policy rounds them."""
         waves = jnp.arange(len(self.weight)) * jnp.pi * jax.nn.sigmoid(-logsnr / 4)[..., None]
         return (jnp.cos(waves) * self.weight.astype(jnp.float32)).sum(-1)

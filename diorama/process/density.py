@@ -22,6 +22,19 @@ from diorama.process.gaussian import Process
 EDGE = 1e-6  # quantiles stay this far inside (0, 1): the ends are tau = 0 and 1, where weights have poles
 
 
+def positive(**settings: float) -> None:
+    """Raises `UserError` for a setting that is not above 0."""
+    for name, value in settings.items():
+        if not value > 0:
+            raise UserError(f"{name} is above 0, not {value}")
+
+
+def check_tail(tail: float) -> None:
+    """Raises `UserError` where a spectrum's two tails leave no time between them."""
+    if not 0 <= tail < 0.5:
+        raise UserError(f"tail={tail}: the share of time beyond each end is at least 0 and below 0.5")
+
+
 @dataclass(frozen=True)
 class Density:
     """A distribution of tau on [0, 1]."""
@@ -69,6 +82,9 @@ class LogitNormal(Density):
     mean: float = 0.0
     std: float = 1.0
 
+    def __post_init__(self) -> None:
+        positive(std=self.std)
+
     def cdf(self, process: Process, tau: Array) -> Array:
         return norm.cdf((logit(tau) - self.mean) / self.std)
 
@@ -85,6 +101,9 @@ class LogNormal(Density):
 
     mean: float = -1.2
     std: float = 1.2
+
+    def __post_init__(self) -> None:
+        positive(std=self.std)
 
     def cdf(self, process: Process, tau: Array) -> Array:
         return norm.cdf((-process.logsnr(tau) / 2 - self.mean) / self.std)
@@ -103,6 +122,10 @@ class UniformLogSNR(Density):
     low: float = -10.0
     high: float = 10.0
 
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise UserError(f"low={self.low}, high={self.high}: the range of logsnr goes from low up to high")
+
     def cdf(self, process: Process, tau: Array) -> Array:
         return jnp.clip((self.high - process.logsnr(tau)) / (self.high - self.low), 0.0, 1.0)
 
@@ -120,14 +143,13 @@ class Spectral(Density):
     """
 
     levels: tuple[float, ...]
-    tail: float = 0.0
+    tail: float = 0.1
 
     def __post_init__(self) -> None:
         falls = all(a > b for a, b in pairwise(self.levels))
         if len(self.levels) < 2 or not falls or not all(map(math.isfinite, self.levels)):
             raise UserError(f"levels={self.levels}: two or more finite values of logsnr that fall")
-        if not 0 <= self.tail < 0.5:
-            raise UserError(f"tail={self.tail}: the share of time beyond each end is at least 0 and below 0.5")
+        check_tail(self.tail)
 
     def cdf(self, process: Process, tau: Array) -> Array:
         logsnr, (first, *_, last) = process.logsnr(tau), self.levels
@@ -161,6 +183,9 @@ class FromSpectrum(Density):
 
     tail: float = 0.1
 
+    def __post_init__(self) -> None:
+        check_tail(self.tail)
+
     def fitted(self, power: np.ndarray) -> Spectral:
         """The density that stands in its place, of a spectrum as `spectral` takes it."""
         return spectral(power, self.tail)
@@ -172,7 +197,7 @@ class FromSpectrum(Density):
         return self.cdf(process, u)
 
 
-def spectral(power: np.ndarray, tail: float = 0.0) -> Spectral:
+def spectral(power: np.ndarray, tail: float = 0.1) -> Spectral:
     """The density that a spectrum asks for: `power` (k,) of one to k cycles, as `rapsd` gives it, mean over channels.
 
     A frequency stands above the noise while alpha^2 P > sigma^2, so it drowns at logsnr = -log P. The octaves' edges

@@ -54,6 +54,9 @@ class LogitNormal(Grid):
     mean: float = 0.0
     std: float = 1.0
 
+    def __post_init__(self) -> None:
+        density.positive(std=self.std)
+
     def __call__(self, process: Process, steps: int) -> np.ndarray:
         u = np.linspace(ndtr(2.0), ndtr(-2.0), steps + 1)
         tau = expit(self.mean + self.std * ndtri(u))
@@ -72,6 +75,10 @@ class Karras(Grid):
     sigma_max: float = 80.0
     rho: float = 7.0
 
+    def __post_init__(self) -> None:
+        _check_ends(self.sigma_min, self.sigma_max)
+        density.positive(rho=self.rho)
+
     def __call__(self, process: Process, steps: int) -> np.ndarray:
         top = _end(process, self.sigma_max) ** (1 / self.rho)
         return _by_noise(process, np.linspace(top, self.sigma_min ** (1 / self.rho), steps) ** self.rho)
@@ -86,6 +93,9 @@ class LogSNR(Grid):
 
     sigma_min: float = 0.002
     sigma_max: float = 80.0
+
+    def __post_init__(self) -> None:
+        _check_ends(self.sigma_min, self.sigma_max)
 
     def __call__(self, process: Process, steps: int) -> np.ndarray:
         return _by_noise(process, np.geomspace(_end(process, self.sigma_max), self.sigma_min, steps))
@@ -105,6 +115,9 @@ class Beta(Grid):
 
     a: float = 0.6
     b: float = 0.6
+
+    def __post_init__(self) -> None:
+        density.positive(a=self.a, b=self.b)
 
     def __call__(self, process: Process, steps: int) -> np.ndarray:
         return beta.ppf(np.linspace(1.0, 0.0, steps + 1), self.a, self.b)
@@ -138,13 +151,16 @@ class FromSpectrum(Grid):
 
     tail: float = 0.1
 
+    def __post_init__(self) -> None:
+        density.check_tail(self.tail)
+
     @classmethod
     def examples(cls) -> tuple[Grid, ...]:
         return ()
 
     def fitted(self, power: np.ndarray) -> Spectral:
         """The grid that stands in its place, of a spectrum as `density.spectral` takes it."""
-        return Spectral(density.spectral(power).levels, self.tail)
+        return Spectral(density.spectral(power, self.tail).levels, self.tail)
 
     def __call__(self, process: Process, steps: int) -> np.ndarray:
         raise UserError("the grid FromSpectrum is known when the run's latents are: train the run first")
@@ -173,6 +189,11 @@ class Fitted(Grid):
             return np.asarray(self.taus, np.float64)
         between = PchipInterpolator(np.linspace(0.0, 1.0, len(self.taus)), self.taus)
         return np.concatenate([[1.0], between(np.arange(1, steps) / steps), [0.0]])
+
+
+def _check_ends(sigma_min: float, sigma_max: float) -> None:
+    if not 0 < sigma_min < sigma_max:
+        raise UserError(f"sigma_min={sigma_min}, sigma_max={sigma_max}: noise falls to sigma_min, which is above 0")
 
 
 def _end(process: Process, sigma_max: float) -> float:

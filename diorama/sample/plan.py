@@ -27,11 +27,15 @@ def joint(taus: np.ndarray, frames: int, given: int = 0) -> np.ndarray:
 
 def autoregressive(taus: np.ndarray, frames: int, given: int = 0, chunk: int = 1) -> np.ndarray:
     """One chunk of frames after the other: each walks the whole grid; earlier ones are done, later ones wait."""
+    if chunk < 1:
+        raise UserError(f"chunk={chunk}: a chunk has at least one frame")
     return delayed(taus, np.arange(_new(frames, given)) // chunk * (len(taus) - 1), given)
 
 
 def pyramid(taus: np.ndarray, frames: int, given: int = 0, lag: int = 1) -> np.ndarray:
     """Each frame `lag` steps behind the one before (diffusion forcing, arXiv 2407.01392)."""
+    if lag < 0:
+        raise UserError(f"lag={lag}: no frame is ahead of the one before, so a lag is at least 0")
     return delayed(taus, np.arange(_new(frames, given)) * lag, given)
 
 

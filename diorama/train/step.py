@@ -32,6 +32,8 @@ def make_step(config: Train, objective: Objective, shardings: State, seed: int, 
         n = batch["id"].shape[0]
         trained, rest = split(state.model)
         key = stream(seed, "objective", state.step)
+        if "place" in batch:
+            raise UserError("'place' names an example's place in its batch: call the condition by another name")
         batch = batch | {"place": places(stream(seed, "place", state.step), batch["id"])}
         now = rebuild(held)
         if isinstance(now, Scheduled):

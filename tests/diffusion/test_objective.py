@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from diorama.core.errors import UserError
 from diorama.core.module import Module, Policy, paths, static
 from diorama.core.random import places
 from diorama.diffusion import DenoiserConfig, Denoising
@@ -116,6 +117,11 @@ def test_strata_make_the_loss_vary_less():
     truth = float(each.mean()), float(each.std() / 500**0.5)
     assert float(spread.mean()) == pytest.approx(truth[0], abs=4 * truth[1])
     assert float(spread.var()) < 0.1 * float(each.var())
+
+
+def test_an_uncertainty_of_no_terms_is_refused():
+    with pytest.raises(UserError, match="terms=0"):
+        UncertaintyConfig(terms=0)
 
 
 def test_learned_uncertainty_is_the_expected_error():

@@ -16,7 +16,7 @@ CASES = [
     (RectifiedFlow(), density.LogNormal(-0.4, 1.0)),
     (CosineVP(), density.UniformLogSNR()),
     (EDM(), density.UniformLogSNR(-6.0, 8.0)),
-    (RectifiedFlow(), density.Spectral((5.0, 2.0, -1.0))),
+    (RectifiedFlow(), density.Spectral((5.0, 2.0, -1.0), tail=0.0)),
     (RectifiedFlow(), density.Spectral((5.0, 2.0, -1.0), tail=0.1)),
 ]
 every = pytest.mark.parametrize(("process", "law"), CASES, ids=lambda c: str(c).replace("sigma_data", ""))
@@ -79,7 +79,7 @@ def test_uniform_logsnr_is_uniform(x64):
 
 def test_a_spectrum_gives_each_octave_equal_time(x64):
     """Power 3 k^-2 drowns at logsnr = 2 log k - log 3: every octave is 2 log 2 wide, and so all of logsnr is alike."""
-    law = density.spectral(3.0 * np.arange(1, 33) ** -2.0)
+    law = density.spectral(3.0 * np.arange(1, 33) ** -2.0, tail=0.0)
     np.testing.assert_allclose(law.levels, 2 * np.log(2.0 ** np.arange(5, -1, -1)) - np.log(3), rtol=1e-12)
     found = RectifiedFlow().logsnr(law.quantile(RectifiedFlow(), jnp.asarray([0.2, 0.4])))
     np.testing.assert_allclose(found, 2 * np.log([16, 8]) - np.log(3), rtol=1e-9)
@@ -112,3 +112,26 @@ def test_a_density_from_the_spectrum_waits_for_it():
     assert law.fitted(np.arange(1, 17) ** -2.0) == density.spectral(np.arange(1, 17) ** -2.0, tail=0.2)
     with pytest.raises(UserError, match="train the run first"):
         law.sample(RectifiedFlow(), jax.random.key(0), IDS)
+
+
+def test_the_grid_of_a_density_has_its_defaults():
+    from diorama.sample import grid
+
+    for name in ("LogitNormal", "FromSpectrum"):
+        assert vars(getattr(density, name)()) == vars(getattr(grid, name)())
+    assert density.Spectral((1.0, 0.0)).tail == grid.Spectral((1.0, 0.0)).tail
+    assert density.spectral(np.arange(1, 17) ** -2.0) == density.FromSpectrum().fitted(np.arange(1, 17) ** -2.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda: density.LogitNormal(std=0.0), "std is above 0"),
+        (lambda: density.LogNormal(std=-1.0), "std is above 0"),
+        (lambda: density.UniformLogSNR(3.0, 3.0), "from low up to high"),
+        (lambda: density.FromSpectrum(0.5), "each end"),
+    ],
+)
+def test_laws_that_are_none_are_refused(wrong, says):
+    with pytest.raises(UserError, match=says):
+        wrong()

@@ -93,3 +93,21 @@ def test_grids_can_be_made_while_tracing():
     import jax
 
     jax.jit(lambda x: x + grid.Karras()(LinearVP(), 4).sum())(1.0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda: grid.Karras(sigma_min=80.0), "noise falls to sigma_min"),
+        (lambda: grid.Karras(sigma_min=0.0), "noise falls to sigma_min"),
+        (lambda: grid.LogSNR(sigma_min=-1.0), "noise falls to sigma_min"),
+        (lambda: grid.Karras(rho=0.0), "rho is above 0"),
+        (lambda: grid.Beta(a=0.0), "a is above 0"),
+        (lambda: grid.Beta(b=-1.0), "b is above 0"),
+        (lambda: grid.LogitNormal(std=0.0), "std is above 0"),
+        (lambda: grid.FromSpectrum(tail=0.5), "each end"),
+    ],
+)
+def test_settings_that_make_no_grid_are_refused(wrong, says):
+    with pytest.raises(UserError, match=says):
+        wrong()

@@ -68,3 +68,10 @@ def test_restarts_that_go_nowhere_are_refused():
             plan.Restart(**wrong)
     with pytest.raises(UserError, match=r"no time of the grid of 3 steps is near 0\.45 and below 0\.5"):
         plan.Restart(low=0.45, high=0.5)(TAUS)
+
+
+def test_chunks_of_nothing_and_frames_ahead_are_refused():
+    with pytest.raises(UserError, match="chunk=0"):
+        plan.autoregressive(TAUS, 2, chunk=0)
+    with pytest.raises(UserError, match="lag=-1"):
+        plan.pyramid(TAUS, 2, lag=-1)

@@ -71,6 +71,11 @@ def test_parts_know_their_place_in_the_whole_batch(parts):
     assert float(tally.sums["square"] / tally.weights["square"]) == pytest.approx((places**2).mean(), rel=1e-6)
 
 
+def test_no_condition_takes_the_name_of_the_place():
+    with pytest.raises(UserError, match="by another name"):
+        run(Train(examples=100), [batch | {"place": batch["x"]} for batch in several(1)])
+
+
 def test_metrics_that_are_nan_are_left_out_of_the_mean():
     batch = {k: np.stack([example(i)[k] for i in (0, 1)]) for k in ("id", "x", "y")}
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 
 from diorama.core.array import Array
+from diorama.core.errors import UserError
 from diorama.process.gaussian import Level, divide
 from diorama.process.prediction import Prediction
 from diorama.sample.guidance.guidance import Guidance, by_x0, inner
@@ -24,6 +25,10 @@ class APG(Guidance):
 
     eta: float = 0.0
     limit: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit <= 0:
+            raise UserError(f"limit={self.limit}: a limit is above 0, and None is no limit")
 
     @classmethod
     def examples(cls) -> "tuple[Guidance, ...]":

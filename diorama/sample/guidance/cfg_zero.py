@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from diorama.core.array import Array
+from diorama.core.errors import UserError
 from diorama.process.gaussian import Level, divide
 from diorama.process.prediction import Prediction
 from diorama.sample.guidance.guidance import Guidance, by_flow, flow, inner
@@ -16,11 +17,15 @@ class CFGZero(Guidance):
     """CFG-Zero* (Fan et al. 2025, arXiv 2503.18886): the weak flow, best scaled, and a start that waits.
 
     The weak flow is multiplied by s* = <strong, weak> / |weak|^2, which brings it as near to the strong one as a factor
-    can; and where tau > 1 - `zero`, x rests as it is, because what is predicted there is worse than
-    nothing. The paper rests for the first 4 % of steps.
+    can; and where tau > 1 - `zero`, x / (alpha + sigma) rests as it is (for rectified flow that is x), because what is
+    predicted there is worse than nothing. The paper rests for the first 4 % of steps.
     """
 
     zero: float = 0.04
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.zero <= 1:
+            raise UserError(f"zero={self.zero}: the share of noise time to rest for is in [0, 1]")
 
     @classmethod
     def examples(cls) -> "tuple[Guidance, ...]":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 
 from diorama.core.array import Array
+from diorama.core.errors import UserError
 from diorama.process.gaussian import Level
 from diorama.process.prediction import Prediction
 from diorama.sample.guidance.guidance import Guidance, apart, plus
@@ -23,6 +24,10 @@ class FrequencyDecoupled(Guidance):
 
     coarse: float = 0.44
     factor: int = 2
+
+    def __post_init__(self) -> None:
+        if self.factor < 1:
+            raise UserError(f"factor={self.factor}: a frame is made smaller by a factor of at least 1")
 
     def combine(self, strong: Prediction, weak: Prediction, extra: Array, at: Level, tau: Array) -> Prediction:
         difference = apart(strong, weak)  # to filter space alone keeps a pair a pair

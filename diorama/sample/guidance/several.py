@@ -35,6 +35,12 @@ class Several(Guidance):
 
     weights: tuple[Weight, ...] = ()
 
+    def __post_init__(self) -> None:
+        names = [each.signal for each in self.weights]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise UserError(f"guidance weighs '{twice[0]}' more than once: give each signal one weight")
+
     def lead(
         self, denoiser: Denoiser, reference: Any, x: Array, tau: Array, conditions: Any, extra: Array, at: Level
     ) -> Prediction:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diorama.core import UserError
-from diorama.process import Prediction
+from diorama.process import EDM, Prediction
 from diorama.sample.guidance import (
     APG,
     MAMBO,
@@ -71,6 +71,29 @@ def test_cfg_zero_rests_at_the_start():
         np.testing.assert_allclose(found.x0[:, frame], X[:, frame], atol=1e-6)
         np.testing.assert_allclose(found.epsilon[:, frame], X[:, frame], atol=1e-6)
     assert float(jnp.abs(found.x0[:, 2] - X[:, 2]).max()) > 0.1
+
+
+def test_what_rests_is_x_over_alpha_plus_sigma():
+    """Along the flow of any process: there x0 = epsilon."""
+    process, tau = EDM(), jnp.full((4, 3), 0.99)
+    found, at = CFGZero(zero=0.04)(tilting(process), process, TWO)(X, tau, ONES), process.at(tau, 5)
+    np.testing.assert_allclose(found.x0, X / (at.alpha + at.sigma), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.epsilon, found.x0, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda: FrequencyDecoupled(factor=0), "factor=0"),
+        (lambda: APG(limit=0.0), "limit=0.0"),
+        (lambda: CFGZero(zero=1.5), "zero=1.5"),
+        (lambda: CFGZero(zero=-0.1), "zero=-0.1"),
+        (lambda: Several(weights=(Weight("text"), Weight("label"), Weight("text", 2.0))), "'text' more than once"),
+    ],
+)
+def test_settings_without_a_meaning_are_refused(wrong, says):
+    with pytest.raises(UserError, match=says):
+        wrong()
 
 
 def test_tangential_is_the_singular_value_decomposition():
