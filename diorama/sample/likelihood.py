@@ -80,9 +80,16 @@ class Normal:
 
     def __call__(self, process: Process, y: Array, sigma: float) -> Float[Array, "b"]:
         """log density of `y` (b, t, h, w, c)."""
-        total = sigma**2 + (process.sigma_data**2 if self.variance is None else self.variance)
-        squares = ((y - self.mean) ** 2).sum((1, 2, 3, 4)) / total
-        return -0.5 * (squares + y[0].size * np.log(2 * np.pi * total))
+        values = y[0].size * np.log(2 * np.pi * self.total(process, sigma))
+        return -0.5 * ((self.standard(process, y, sigma) ** 2).sum((1, 2, 3, 4)) + values)
+
+    def standard(self, process: Process, y: Array, sigma: float) -> Array:
+        """`y` less the mean, over its deviation: of unit variance where the prior is right."""
+        return (y - self.mean) / np.sqrt(self.total(process, sigma))
+
+    def total(self, process: Process, sigma: float) -> float:
+        """The variance of data and noise together."""
+        return sigma**2 + (process.sigma_data**2 if self.variance is None else self.variance)
 
 
 class Likelihood(Module):
@@ -90,7 +97,7 @@ class Likelihood(Module):
 
     log_density: Float[Array, "b"]  # in nats, of the whole clip as the model sees it (latents)
     error: Float[Array, "b"]  # the standard error of the trace alone
-    noise: Float[Array, "b t h w c"]  # where the clip arrives, of unit variance
+    noise: Float[Array, "b t h w c"]  # where the clip arrives, of unit variance under the prior
 
 
 def likelihood(
@@ -113,7 +120,7 @@ def likelihood(
 
     The density is of latents: of pixels only for a run on pixels, and there of numbers, not of 8-bit codes, unless a
     code's width of uniform noise was added ("dequantised"). See `bits_per_dimension`. Raises `UserError` for coloured
-    noise.
+    noise, and for steps or ends of noise that make no way.
     """
     process = process.of(x.shape[1:])
     if not isinstance(process.noise, White):
@@ -121,6 +128,11 @@ def likelihood(
     with jax.ensure_compile_time_eval():
         end = float(np.exp(-np.asarray(process.logsnr(jnp.ones(())), np.float64) / 2))
     sigma_max = min(sigma_max, end)
+    if steps < 1 or not 0 < sigma_min < sigma_max:
+        raise UserError(
+            f"steps={steps} from sigma_min={sigma_min:g} to sigma_max={sigma_max:g} are no way: take at least 1, "
+            "from above 0 to more"
+        )
     levels = np.linspace(np.log(sigma_min), np.log(sigma_max), steps + 1)
     directions = trace.directions(x, ids)
 
@@ -146,8 +158,8 @@ def likelihood(
     nothing = jnp.zeros_like(trace.gather(jnp.zeros(directions.shape[:2], x.dtype)))
     rows = jnp.asarray(levels[:-1], x.dtype), jnp.asarray(np.diff(levels), x.dtype)
     (y, total), _ = jax.lax.scan(step, (x, nothing), rows)
-    spread = np.sqrt(sigma_max**2 + process.sigma_data**2)
-    return Likelihood(prior(process, y, sigma_max) + total.mean(0), trace.error(total), y / spread)
+    noise = prior.standard(process, y, sigma_max)
+    return Likelihood(prior(process, y, sigma_max) + total.mean(0), trace.error(total), noise)
 
 
 def bits_per_dimension(log_density: Array, values: int, width: float = 1.0) -> Array:

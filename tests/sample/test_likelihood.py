@@ -82,6 +82,14 @@ def test_the_noise_is_normal(x64):
     np.testing.assert_allclose(found.log_density, law.logp(x, process), atol=1e-4)
 
 
+def test_the_noise_has_the_priors_spread():
+    """Of N(0.5, 0.25) at sigma_max = 1, where the data are no small part of what arrives."""
+    law, process = Gaussian(0.5, 0.25, (1, 2, 2, 1)), EDM(sigma_max=1.0)
+    x, ids = law.draw(jax.random.key(2), 64), jnp.arange(64, dtype=jnp.uint32)
+    found = likelihood(law.denoiser(process), process, x, ids, trace=Exact(), steps=32, prior=Normal(0.5, 0.25))
+    np.testing.assert_allclose(found.noise, (x - 0.5) / 0.5, atol=1e-3)  # the ODE keeps each place
+
+
 def test_the_elbo_is_the_likelihood(x64):
     """-log p(x) = D/2 log(2 pi e) - 1/2 integral of D sigmoid(logsnr) - E|epsilon^ - epsilon|^2 (I-MMSE; Kong et al.
     2023, arXiv 2302.03792): with a perfect denoiser and w = 1 the bound is tight, point by point."""
@@ -111,3 +119,6 @@ def test_what_it_refuses():
     process = RectifiedFlow(noise=Coloured())
     with pytest.raises(UserError, match="white noise"):
         likelihood(None, process, jnp.zeros((1, 1, 4, 4, 1)), jnp.zeros(1, jnp.uint32), trace=Exact())
+    for wrong in ({"steps": 0}, {"sigma_min": 0.0}, {"sigma_min": 80.0}, {"sigma_max": float("nan")}):
+        with pytest.raises(UserError, match="are no way"):
+            likelihood(None, EDM(), jnp.zeros((1, 1, 4, 4, 1)), jnp.zeros(1, jnp.uint32), trace=Exact(), **wrong)
