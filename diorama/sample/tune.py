@@ -109,7 +109,14 @@ def fixed_grids() -> tuple[Grid, ...]:
 
 
 def steps_within(solver: Solver, process: Process, evaluations: int) -> int:
-    """The most steps that ask the denoiser at most so often; 0 if one step asks more."""
+    """The most steps that ask the denoiser at most so often; 0 if one step asks more.
+
+    Raises `UserError` for `Adaptive`.
+    """
+    if isinstance(solver, Adaptive):
+        raise UserError(
+            f"{solver} decides itself how often it asks the model: set its tolerance, or name another solver"
+        )
     first, middle, last = _asked(solver, process)
     if evaluations < first + last:
         return int(evaluations >= last)

@@ -12,6 +12,7 @@ from diorama.core.random import stream
 from diorama.evaluate.truth import Gaussian, Mixture
 from diorama.process import EDM, CosineVP, LinearVP, RectifiedFlow
 from diorama.sample import DPMSolver, Euler, Heun, grid, plan, sample
+from diorama.sample.solver.adaptive import Adaptive
 from diorama.sample.solver.dpm_single import DPMSingle
 from diorama.sample.tune import Examples, asks, bent, candidates, descend, least_squares, steps_within, tune
 
@@ -70,6 +71,8 @@ def test_candidates_draw_no_noise_and_choose_no_steps():
     assert {"Euler", "Heun", "DPMSolver"} <= names
     assert "Adaptive" not in names
     assert not any(solver.stochastic for solver in candidates())
+    with pytest.raises(UserError, match="decides itself"):
+        steps_within(Adaptive(), RectifiedFlow(), 16)
 
 
 @pytest.mark.parametrize("process", [RectifiedFlow(), EDM(), LinearVP()], ids=lambda p: type(p).__name__)
