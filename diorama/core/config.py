@@ -133,8 +133,8 @@ def _value(text: str, kind: Any, path: str) -> Any:
     raise UserError(f"{path}={text} does not fit: it takes {' or '.join(_show(m) for m in members)}")
 
 
-def _build(kind: Any, path: str, lines: dict[str, str], used: set[str]) -> Any:
-    """Read the value at `path`, of declared type `kind`, from flattened `lines`."""
+def _build(kind: Any, path: str, lines: dict[str, str], used: set[str], fill: bool) -> Any:
+    """Read the value at `path`, of declared type `kind`, from flattened `lines`; see `parse` for `fill`."""
     if path:
         if path not in lines:
             other = difflib.get_close_matches(path, lines.keys() - used, n=1, cutoff=0.9)
@@ -146,7 +146,11 @@ def _build(kind: Any, path: str, lines: dict[str, str], used: set[str]) -> Any:
         cls = _dataclass_named(kind, text, path) if path else kind
         hints = typing.get_type_hints(cls)
         prefix = f"{path}." if path else ""
-        values = {f.name: _build(hints[f.name], prefix + f.name, lines, used) for f in dataclasses.fields(cls)}
+        values = {
+            f.name: _build(hints[f.name], prefix + f.name, lines, used, fill)
+            for f in dataclasses.fields(cls)
+            if not fill or prefix + f.name in lines or _required(f)
+        }
         try:
             return cls(**values)
         except (ValueError, UserError) as error:  # a component's own check in __post_init__
@@ -154,16 +158,23 @@ def _build(kind: Any, path: str, lines: dict[str, str], used: set[str]) -> Any:
     origin = next((m for m in _members(kind) if typing.get_origin(m) in (dict, tuple)), None)
     if origin is not None and typing.get_origin(origin) is dict and text.startswith("{"):
         keys = [k for k in text[1:-1].split(", ") if k]
-        return {key: _build(typing.get_args(origin)[1], f"{path}.{key}", lines, used) for key in keys}
+        return {key: _build(typing.get_args(origin)[1], f"{path}.{key}", lines, used, fill) for key in keys}
     if origin is not None and text.startswith("[") and f"{path}.0" in lines:
-        return tuple(_build(typing.get_args(origin)[0], f"{path}.{i}", lines, used) for i in range(int(text[1:-1])))
+        item = typing.get_args(origin)[0]
+        return tuple(_build(item, f"{path}.{i}", lines, used, fill) for i in range(int(text[1:-1])))
     return _value(text, kind, path)
 
 
-def parse(text: str, kind: type[T]) -> T:
+def _required(field: Any) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
+
+
+def parse(text: str, kind: type[T], *, fill: bool = False) -> T:
     """The configuration of type `kind` that `to_text` wrote.
 
-    Raises `UserError` for a line that is missing, unknown, or of the wrong type.
+    fill: text of an earlier version, where lines of newer fields are missing: those are at their defaults, which for
+    a new field is what was done before there was one. Raises `UserError` for a line that is missing otherwise, is
+    unknown, or of the wrong type.
     """
     lines = {}
     for line in filter(str.strip, text.splitlines()):
@@ -172,7 +183,7 @@ def parse(text: str, kind: type[T]) -> T:
             raise UserError(f"'{line}' is not a line of a configuration: those read 'path: value'")
         lines[path] = value
     used: set[str] = set()
-    config = _build(kind, "", lines, used)
+    config = _build(kind, "", lines, used, fill)
     unknown = sorted(set(lines) - used)
     if unknown:
         raise UserError(f"unknown configuration key '{unknown[0]}'{_nearest(unknown[0], used)}")

@@ -101,7 +101,7 @@ def kept_scores(folder: Folder) -> list[Score] | None:
 def fingerprint(folder: Folder) -> str:
     """What scores depend on: settings, data and parameters."""
     parts = [folder.config.read_bytes(), folder.manifest.read_bytes().split(b"\n")[1]]
-    parts += [p.read_bytes() for p in sorted(folder.path.glob("*.safetensors"))]
+    parts += [path.read_bytes() for path in folder.drawn_by(folder.written().sampling)]
     return hash_bytes(b"".join(parts))
 
 

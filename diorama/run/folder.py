@@ -32,7 +32,8 @@ from diorama.diffusion import Denoiser
 from diorama.interop.diffusers.pretrained import architecture, pretrained_like
 from diorama.net import TextConfig, text
 from diorama.process import density
-from diorama.run.run import Learned, Run, Taken
+from diorama.run.against import Weaker
+from diorama.run.run import Learned, Run, Sampling, Taken
 from diorama.sample import grid
 
 
@@ -51,8 +52,7 @@ class Folder:
         folder = Folder(Path(path))
         seen = f"{catalogue.path.resolve()}\n{catalogue.hash()}\n{catalogue.version}\n"
         if folder.config.exists():
-            there = parse(folder.config.read_text(), Run)
-            _same(flatten(there), flatten(parse(run.text(), Run)), folder.path)  # as read: 1 is 1.0
+            _same(flatten(folder.written()), flatten(parse(run.text(), Run)), folder.path)  # as read: 1 is 1.0
             if folder.manifest.read_text().splitlines()[1] != catalogue.hash():
                 raise UserError(f"{folder.path} was trained on other data than {catalogue.path} holds now: use --out")
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,11 @@ class Folder:
 
     def run(self) -> Run:
         """The run as it was resolved, and fitted to its latents where it asks for that."""
-        return self.fitted(parse(self.config.read_text(), Run))
+        return self.fitted(self.written())
+
+    def written(self) -> Run:
+        """The run as it was resolved, by this version or an earlier one."""
+        return parse(self.config.read_text(), Run, fill=True)
 
     def fitted(self, run: Run) -> Run:
         """`run` with its density and grid fitted, where they are `FromSpectrum` and the latents' spectrum is known.
@@ -122,6 +126,11 @@ class Folder:
             return self.catalogue()
         return catalogue
 
+    def drawn_by(self, how: Sampling) -> list[Path]:
+        """The files of parameters that samples depend on, a worse run's too if that is what they are led away from."""
+        weak = how.against.path if isinstance(how.against, Weaker) else ""
+        return [*sorted(self.path.glob("*.safetensors")), *(Path(weak).glob("denoiser.safetensors") if weak else ())]
+
     def tokenizer(self) -> Any:
         """The tokenizer of its captions."""
         return text.load(self.path / "tokenizer.json")
@@ -149,7 +158,7 @@ class Folder:
     def codec_config(self) -> Any:
         """What the codec is built of, with the factors and channels of its latents."""
         told = self.told()
-        return parse(told, Built).codec if isinstance(told, str) else architecture(told, self.weights)
+        return parse(told, Built, fill=True).codec if isinstance(told, str) else architecture(told, self.weights)
 
     def codec_like(self) -> Codec | PixelCodec:
         """The codec as shapes without numbers."""

@@ -82,9 +82,10 @@ def _kept(folder: Folder) -> Look:
 
 def _inputs(folder: Folder) -> dict[str, Any]:
     """What a look depends on, by content."""
-    files = [folder.config, *sorted(folder.path.glob("*.safetensors"))]
+    files = [folder.config, *folder.drawn_by(folder.written().sampling)]
     catalogue = folder.manifest.read_text().splitlines()[1]
-    return {"format": FORMAT, "catalogue": catalogue} | {path.name: hash_file(path) for path in files}
+    named = {path.name if path.parent == folder.path else "against": hash_file(path) for path in files}
+    return {"format": FORMAT, "catalogue": catalogue} | named
 
 
 def _look(folder: Folder, inputs: dict[str, Any]) -> Look:

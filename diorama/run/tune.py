@@ -60,7 +60,7 @@ def tune_run(
     if missing:
         generator = Generator.load(folder.path)
         fit, judge, doubt = _problem(generator, bucket, how, examples, quiet)
-    for n in evaluations:
+    for n in dict.fromkeys(evaluations):
         if n in missing:
             process = generator.denoiser.process.of(_shape(generator, bucket))
             with progress(1000, f"tuning for {n}", "‰", show=not quiet) as bar:
@@ -81,7 +81,8 @@ def _shown(bar: Any) -> Callable[[float, str], None]:
 def key(folder: Folder, how: Sampling) -> str:
     """What a choice is good for: the denoiser's weights, and all of `how` that is neither the way nor beside it."""
     rest = replace(how, solver=Heun(), grid=Uniform(), steps=1, restart=None, batch=1, rate=1.0)
-    return hash_bytes(f"{hash_file(folder.path / 'denoiser.safetensors')}\n{to_text(rest)}".encode(), 8)
+    weights = [hash_file(path) for path in folder.drawn_by(how) if path.name == "denoiser.safetensors"]
+    return hash_bytes("\n".join([*weights, to_text(rest)]).encode(), 8)
 
 
 def note(tuned: Tuned) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def tuned(
     ]
     if not fitting:
         return None
-    choice = parse(min(fitting, key=lambda one: one["error"])["choice"], Choice)
+    choice = parse(min(fitting, key=lambda one: one["error"])["choice"], Choice, fill=True)
     return replace(how, solver=choice.solver, grid=choice.grid, steps=choice.steps, restart=None)
 
 

@@ -166,6 +166,16 @@ def test_nearest_key_is_of_the_component_that_was_just_set():
         override(WHOLE, ["net=Large", "net.level=3"])
 
 
+def test_text_of_an_earlier_version_is_filled_by_defaults():
+    whole = parse(to_text(WHOLE), Whole)
+    lines = [line for line in to_text(WHOLE).splitlines() if not line.startswith("net.")]
+    assert parse("\n".join(lines), Whole, fill=True).net == type(WHOLE.net)()
+    assert parse(to_text(WHOLE), Whole, fill=True) == whole
+    for wrong in ("net.widht: 8", "older: 1"):
+        with pytest.raises(UserError, match="unknown configuration key"):
+            parse("\n".join([*lines, wrong]), Whole, fill=True)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [

@@ -10,6 +10,7 @@ from diorama.data import Catalogue, Curation, Drop, Where, curate
 from diorama.media import write_png
 from diorama.net import LabelConfig, TextConfig
 from diorama.run import Bucket, CodecStage, Folder, Run
+from diorama.run.evaluate import fingerprint
 from recipes import digits
 from tests.data.make import media_folder, picture
 from tests.run.conftest import RUN
@@ -94,6 +95,28 @@ def test_whole_numbers_in_a_recipe_are_no_other_run(tmp_path, catalogue):
     run = replace(RUN, denoiser=replace(RUN.denoiser, buckets=(Bucket(weight=1), Bucket(frames=9, weight=2))))
     Folder.claim(tmp_path, run, catalogue)
     Folder.claim(tmp_path, run, catalogue)
+
+
+def test_a_run_of_an_earlier_version_is_read_and_gone_on_with(tmp_path, catalogue):
+    folder = Folder.claim(tmp_path / "a", RUN, catalogue)
+    new = ("sampling.restart", "sampling.against", "denoiser.denoiser.process.noise")
+    lines = folder.config.read_text().splitlines(keepends=True)
+    folder.config.write_text("".join(line for line in lines if not line.startswith(new)))
+    assert folder.run() == RUN
+    Folder.claim(tmp_path / "a", RUN, catalogue)
+    assert folder.config.read_text() == RUN.text()
+    folder.config.write_text(RUN.text() + "sampling.shift: 3.0\n")
+    with pytest.raises(UserError, match=r"unknown configuration key 'sampling\.shift'"):
+        folder.run()
+
+
+def test_what_samples_are_led_away_from_decides_them_too(tmp_path, catalogue):
+    other = Folder.claim(tmp_path / "b", RUN, catalogue)
+    run = override(RUN, ["sampling.against=Weaker", f"sampling.against.path={other.path}"])
+    folder = Folder.claim(tmp_path / "a", run, catalogue)
+    before = fingerprint(folder)
+    (other.path / "denoiser.safetensors").write_bytes(b"trained further")
+    assert fingerprint(folder) != before
 
 
 def test_what_is_not_a_run_or_not_trained_is_said(tmp_path, catalogue):

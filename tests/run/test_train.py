@@ -175,6 +175,7 @@ def test_a_density_and_a_grid_are_fitted_to_the_latents_once(catalogue, folder, 
     np.testing.assert_allclose(fitted.density.levels, density.spectral(power).levels, rtol=1e-5)
     assert mine.run().sampling.grid == grid.Spectral(fitted.density.levels, 0.1)
     Folder.claim(mine.path, run, catalogue)  # it is the same run still
+    Folder.claim(mine.path, override(mine.written(), ["sampling.steps=3"]), catalogue)
     assert "denoiser.objective.density: FromSpectrum" in mine.config.read_text()
 
 
