@@ -97,7 +97,7 @@ def edit(
         out = run / "samples" / f"edit-{hash_bytes(repr(told).encode(), 4)}"
     sheet = write_samples(
         np.stack([given, found.again, found.media]), names, np.array([kind, kind, kind_wish]), np.arange(3), out,
-        config.sampling.rate, about,
+        how.rate, about,
     )  # fmt: skip
     say(f"round trip without an edit: latents miss by {found.error:.1e} of their deviation")
     say(f"edit: {out / '000002'}{'.png' if bucket.frames == 1 else '.mp4'}")

@@ -1,5 +1,6 @@
 """`diorama evaluate`."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -36,17 +37,18 @@ def evaluate(
     from diorama.run.evaluate import evaluate_run, gaps
 
     folder = Folder.open(run)
+    asked = None if scales is None else strengths(scales)
     changes = [*(settings or []), *([] if samples is None else [f"evaluation.samples={samples}"])]
     for change in changes:
         if not change.startswith(("sampling.", "evaluation.")):
             raise UserError(f"{change}: only sampling.* and evaluation.* can change after training")
     if changes:
-        folder = Folder.claim(run, override(folder.run(), changes), folder.catalogue())
+        folder = Folder.claim(run, override(folder.written(), changes), folder.catalogue())
     if guidance_sweep or scales is not None:
         from diorama.run.sweep import SCALES, sweep_run
         from diorama.serve.sweep import write_sweep
 
-        found = sweep_run(folder, SCALES if scales is None else strengths(scales))
+        found = sweep_run(folder, asked or SCALES)
         say("\n\n".join(sweep.table() for sweep in found))
         say(f"page: {write_sweep(folder, found)}")
         return
@@ -62,6 +64,9 @@ def strengths(text: str) -> list[float]:
     from diorama.core import UserError
 
     try:
-        return sorted({float(part) for part in text.split(",")})
+        found = sorted({float(part) for part in text.split(",")})
     except ValueError:
-        raise UserError(f"--scales {text} does not fit: write numbers with commas between, such as 1,2,4") from None
+        found = [math.nan]
+    if not all(map(math.isfinite, found)):
+        raise UserError(f"--scales {text} does not fit: write numbers with commas between, such as 1,2,4")
+    return found

@@ -1,5 +1,6 @@
 """`diorama sample`."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,7 +32,9 @@ def sample(
     evaluations: Annotated[
         int | None, typer.Option(min=1, help="In place of steps: how often the model may be asked; as `tune` found.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the noise; the run's own if left out.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, help="Of the noise; the run's own if left out.")
+    ] = None,
     ids: Annotated[
         str | None, typer.Option(metavar="0,1,...", help="Which noise each sample begins with; its file's name.")
     ] = None,
@@ -167,6 +170,16 @@ def asked(run: "Run", settings: list[str], guidance: float | None, steps: int | 
     for setting in settings:
         if not setting.startswith("sampling."):
             raise UserError(f"{setting}: only sampling.* can change from one sample to the next")
+    said = {
+        "--guidance": (guidance, "sampling.guidance.scale="), "--steps": (steps, "sampling.steps="),
+        "--weak": (weak, "sampling.against"),
+    }  # fmt: skip
+    for option, (value, path) in said.items():
+        twice = [setting for setting in settings if value is not None and setting.startswith(path)]
+        if twice:
+            raise UserError(f"{option} and --set {twice[0]} say the same thing: give one of them")
+    if guidance is not None and not math.isfinite(guidance):
+        raise UserError(f"--guidance {guidance} is no strength: give a number, 1 for none")
     how = override(run, settings).sampling
     rule = how.guidance if guidance is None else how.guidance.scaled(guidance)
     against = how.against if weak is None else Weaker(str(weak))
@@ -185,6 +198,9 @@ def frugal(
 
     if steps is not None and evaluations is not None:
         raise UserError("--steps and --evaluations both say how long the way is: give one of them")
+    for setting in settings:
+        if evaluations is not None and setting.startswith(("sampling.steps=", "sampling.restart")):
+            raise UserError(f"--evaluations says how long the way is, and so does --set {setting}: give one of them")
     ways = tuple(f"sampling.{name}" for name in ("solver", "grid", "steps", "restart"))
     way = any(setting.startswith(ways) for setting in settings)
     found = None if way or steps == evaluations else tuned(generator.folder, bucket, how, evaluations, steps)
@@ -201,7 +217,7 @@ def frugal(
     most = steps_within(how.solver, generator.denoiser.process.of(shape), evaluations)
     if not most:
         raise UserError(f"{how.solver} asks the model more often than {evaluations} times in a step: give more")
-    say(f"untuned: {how.solver}, {most} steps on {how.grid}")
+    say(f"untuned: {how.solver}, {most} steps on {how.grid}{', without restarts' if how.restart else ''}")
     return replace(how, steps=most, restart=None)
 
 

@@ -39,6 +39,9 @@ def tune(
     parts = [part.strip() for part in evaluations.split(",")]
     if not all(part.isdecimal() and 0 < int(part) <= 64 for part in parts):
         raise UserError(f"--evaluations {evaluations} does not fit: write numbers from 1 to 64 with commas between")
+    for setting in settings or []:
+        if not setting.startswith(("sampling.guidance", "sampling.against", "sampling.batch")):
+            raise UserError(f"{setting}: solver, grid and steps are what is tuned; set sampling.guidance or .against")
     generator = Generator.load(run)
     bucket = bucket_for(met(generator), frames)
     how = asked(generator.run, settings or [], guidance, None, None)
@@ -47,6 +50,6 @@ def tune(
         say(f"{found['evaluations']} evaluations: error {found['error']:.3g} [{found['low']:.3g}, {found['high']:.3g}] "
             f"by {found['solver']} in {found['steps']} fitted steps: {ratio:.2f} [{low:.2f}, {high:.2f}] of the best "
             f"fixed choice, {found['fixed'][0]['solver']} on {found['fixed'][0]['grid']}")  # fmt: skip
-    say(f"{bucket}: root mean square over {found['n']} new prompts, 95 % intervals; the reference is good to "
+    say(f"{bucket}: root mean square over {found['n']} other examples, 95 % intervals; the reference is good to "
         f"{found['reference']:.1g}. next:")  # fmt: skip
     say(f"  {command('sample', run, '--evaluations', parts[0])}")

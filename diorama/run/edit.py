@@ -1,6 +1,6 @@
 """Edits by inversion: a clip is taken up to noise under the words that describe it, and down again under others."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -52,6 +52,7 @@ def edit(
     if sampling.restart is not None:
         raise UserError("edits walk straight down: leave out restarts with --set sampling.restart=None")
     inversion = method(sampling.solver)
+    sampling = generator.folder.fitted(replace(generator.run, sampling=sampling)).sampling
     codec, denoiser = generator.codec, generator.denoiser
     t, h, w, _ = media.shape
     shape = codec.latent_shape(t, h, w)

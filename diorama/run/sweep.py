@@ -163,7 +163,7 @@ def _remembered(features: Features, *sets: np.ndarray) -> Features:
 def _drawn(generator: Generator, bucket: Bucket, test: Clips, rows: np.ndarray, scale: float, key: str) -> np.ndarray:
     """Samples for the prompts `rows` at one scale; each row's id is its place."""
     number = generator.run.denoiser.buckets.index(bucket)
-    path: Path = generator.folder.path / "evaluation" / f"guidance-{number}.{bucket}-{scale:g}.npz"
+    path: Path = generator.folder.path / "evaluation" / f"guidance-{number}.{bucket}-{scale}.npz"
     if path.exists():
         with np.load(path) as kept:
             if str(kept["key"]) == key:

@@ -88,6 +88,20 @@ def test_a_way_of_sampling_for_this_once(tiny: Run) -> None:
         asked(tiny, ["seed=3"], None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("settings", "options", "said"),
+    [
+        (["sampling.guidance.scale=2"], (3.0, None, None), "--guidance and"),
+        (["sampling.steps=2"], (None, 3, None), "--steps and"),
+        (["sampling.against=PerturbedAttention"], (None, None, Path("weak")), "--weak and"),
+        ([], (float("nan"), None, None), "no strength"),
+    ],
+)
+def test_what_contradicts_itself(tiny: Run, settings: list[str], options: tuple, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        asked(tiny, settings, *options)
+
+
 def test_a_mask_says_what_is_drawn_anew(tmp_path: Path) -> None:
     picture_, mask = np.full((40, 40, 3), 90, np.uint8), np.zeros((20, 20, 3), np.uint8)
     mask[:, 10:] = 255
@@ -103,5 +117,6 @@ def test_a_mask_says_what_is_drawn_anew(tmp_path: Path) -> None:
 
 def test_strengths_of_a_sweep() -> None:
     assert strengths("3,1, 2.5") == [1.0, 2.5, 3.0]
-    with pytest.raises(UserError, match="does not fit"):
-        strengths("1,x")
+    for wrong in ("1,x", "1,nan", "inf", ""):
+        with pytest.raises(UserError, match="does not fit"):
+            strengths(wrong)

@@ -1,14 +1,18 @@
 """`diorama tune`, and how `diorama sample` draws by what it found."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from diorama.cli.sample import frugal
+from diorama.cli.tune import tune
 from diorama.core.errors import UserError
 from diorama.process import RectifiedFlow
 from diorama.run import tune as tuning
 from diorama.sample import DPMSolver, Heun, grid
+from diorama.sample.plan import Restart
+from diorama.sample.solver.adaptive import Adaptive
 from tests.run.conftest import RUN, STILL
 
 HOW = RUN.sampling
@@ -52,3 +56,15 @@ def test_falls_back_to_the_runs_own_way_within_the_budget(generator, capsys):
     assert frugal(generator, STILL, HOW, 9, None, []) is HOW
     with pytest.raises(UserError, match="one of them"):
         frugal(generator, STILL, HOW, 2, 2, [])
+    for setting in ("sampling.steps=3", "sampling.restart=Restart"):
+        with pytest.raises(UserError, match="one of them"):
+            frugal(generator, STILL, HOW, None, 7, [setting])
+    with pytest.raises(UserError, match="decides itself"):
+        frugal(generator, STILL, replace(HOW, solver=Adaptive()), None, 7, ["sampling.solver=Adaptive"])
+    frugal(generator, STILL, replace(HOW, restart=Restart()), None, 7, [])
+    assert "without restarts" in capsys.readouterr().out
+
+
+def test_what_is_tuned_cannot_be_set(tmp_path):
+    with pytest.raises(UserError, match="are what is tuned"):
+        tune(tmp_path, "8", settings=["sampling.solver=Euler"], examples=2)
