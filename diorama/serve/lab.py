@@ -52,9 +52,14 @@ def short(name: str) -> str:
 
 
 def ranking(rows: Sequence[Results], budget: int) -> list[tuple[Results, str, int, float, dict[str, float]]]:
-    """Each solver's best grid for at most `budget` evaluations: (row, grid, evaluations, error, error by grid)."""
+    """Each solver's best grid for at most `budget` evaluations: (row, grid, evaluations, error, error by grid).
+
+    Without those that decide themselves how often they ask.
+    """
     found = []
     for row in rows:
+        if row["adaptive"]:
+            continue
         fits = [i for i, count in enumerate(row["evaluations"]) if count <= budget]
         if fits:
             errors = {grid: values[fits[-1]] for grid, values in row["errors"].items()}
@@ -80,6 +85,8 @@ def errors_plot(rows: Sequence[Results]) -> Markup:
         drawing, axes = panels(2)
         for axis, title, pick in zip(axes, ("Karras grid", "Each solver's best grid"), (False, True), strict=True):
             for row in sorted(rows, key=lambda row: -_place(best, row)):
+                if row["adaptive"]:
+                    continue
                 grids = row["errors"] if pick else [KARRAS]
                 errors = np.min([row["errors"][grid] for grid in grids], axis=0)
                 _line(axis, row["evaluations"], errors, row, _place(best, row))

@@ -19,6 +19,7 @@ from diorama.evaluate.lab.row import Row
 from diorama.evaluate.truth import ring
 from diorama.process import Brownian, Prediction, Process
 from diorama.sample import Solver, grid
+from diorama.sample.solver.adaptive import Adaptive
 
 LAW = ring(6, 1.0, 0.26)
 STEPS = (5, 8, 10, 16, 20, 32, 64, 128)
@@ -61,6 +62,7 @@ def measure(solver: Solver, process: Process, steps: Sequence[int], points: int)
     return {
         "steps": list(steps), "evaluations": [(n - 1) * inner + last for n in steps],
         "errors": dict(zip(grids, errors.tolist(), strict=True)),
+        "adaptive": isinstance(solver, Adaptive),  # then it asks more often than that in longer steps
     }  # fmt: skip
 
 

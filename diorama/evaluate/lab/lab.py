@@ -88,7 +88,7 @@ def own_solvers(path: Path) -> tuple[Solver, ...]:
     try:
         spec.loader.exec_module(module)
         found = [setting for kind in kinds([module], Solver) for setting in kind.examples()]
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{path} cannot be run: {error!r}") from error
     if not found:
         raise UserError(
