@@ -212,7 +212,7 @@ def _ways(
 ) -> dict[str, np.ndarray]:
     """`DRAWN` samples, with what the denoiser believed before each step."""
     how, shape = run.sampling, codec.latent_shape(bucket.frames, bucket.height, bucket.width)
-    taus = how.grid(denoiser.process.of(shape), how.steps)
+    taus = how.taus(denoiser.process.of(shape))
     size = bucket.frames, bucket.height, bucket.width
     draw = partial(_way, codec, denoiser, how.against.load(folder), how=how, taus=tuple(taus.tolist()), shape=shape,
                    size=size, seed=run.seed)  # fmt: skip

@@ -13,7 +13,7 @@ from diorama.process.gaussian import Process, expand
 from diorama.process.noise import Brownian
 from diorama.process.prediction import Prediction
 from diorama.sample.guidance import Denoiser
-from diorama.sample.solver import Solver
+from diorama.sample.solver import Solver, advance
 
 
 def sample(
@@ -49,7 +49,15 @@ def sample(
 
     Raises `UserError` for a plan that does not fit the frames, leaves [0, 1], or needs `given` and gets none.
     """
-    _check(plan, shape, given)
+    return walk(denoiser, process, solver, plan, ids, shape, seed, conditions, given)[0]
+
+
+def walk(
+    denoiser: Denoiser, process: Process, solver: Solver, plan: np.ndarray, ids: Array, shape: Shape, seed: int,
+    conditions: Any, given: Array | None, look: bool = False,
+) -> tuple[Array, Array | None]:  # fmt: skip
+    """As `sample`; with `look`, also x0 (steps, b, *shape) as the denoiser predicts it before each step."""
+    check(plan, shape, given)
     b = ids.shape[0]
     taus = jnp.broadcast_to(jnp.asarray(plan)[:, None], (len(plan), b, shape[0]))
     process = process.of(shape)
@@ -62,36 +70,37 @@ def sample(
     def denoise(x: Array, tau: Array) -> Prediction:
         return denoiser(x, tau, conditions)
 
-    def step(state: tuple[Array, Any, Any], now: tuple[Array, ...]) -> tuple[tuple[Array, Any, Any], None]:
+    def step(state: tuple[Array, Any, Any], now: tuple[Array, ...]) -> tuple[tuple[Array, Any, Any], Array | None]:
         (x, carry, before), (descent, tau, tau_next) = state, now
+        seen = denoise(x, tau).x0 if look else None
         noise, down = motion.again(descent), jnp.minimum(tau, tau_next)
         if lasting:
             noise = noise.knowing(tau, before).knowing(down)
 
-        def walk() -> tuple[Array, Any]:
-            return solver.step(denoise, process, x, tau, down, noise, carry)
+        def descend() -> tuple[Array, Any]:
+            return advance(solver, denoise, process, x, tau, down, noise, carry)
 
-        moved, learnt = jax.lax.cond(jnp.any(down < tau), walk, lambda: (x, carry)) if rises.any() else walk()
+        moved, learnt = jax.lax.cond(jnp.any(down < tau), descend, lambda: (x, carry)) if rises.any() else descend()
         if rises.any():
             fresh = motion.again(len(plan) + descent)(tau, tau_next)
             risen = tau_next > tau
             moved = jnp.where(expand(risen, x.ndim), process.renoise(x, tau, tau_next, fresh), moved)
             blank = solver.start(x)
             learnt = jax.tree.map(lambda new, old: jnp.where(expand(risen, old.ndim), new, old), blank, learnt)
-        x = jnp.where(expand(tau_next != tau, x.ndim), moved, x)
-        return (x, learnt, noise.motion(down) if lasting else ()), None
+        return (moved, learnt, noise.motion(down) if lasting else ()), seen
 
     lasting = solver.stochastic and not rises.any()  # one motion: where a step ends in it, the next one begins
     x = process.add_noise(known, start, taus[0])
     before = motion.again(0).motion(taus[0]) if lasting else ()
-    (x, _, _), _ = jax.lax.scan(step, (x, solver.start(x), before), (jnp.asarray(descents), taus[:-1], taus[1:]))
-    return x
+    (x, _, _), x0 = jax.lax.scan(step, (x, solver.start(x), before), (jnp.asarray(descents), taus[:-1], taus[1:]))
+    return x, x0
 
 
-def _check(plan: np.ndarray, shape: Shape, given: Array | None) -> None:
+def check(plan: np.ndarray, shape: Shape, given: Array | None) -> None:
+    """Raises `UserError` for a plan that clips of `shape` with the frames `given` cannot follow."""
     if plan.ndim != 2 or plan.shape[1] != shape[0]:
         raise UserError(f"a plan for clips of {shape[0]} frames is (steps + 1, {shape[0]}), not {plan.shape}")
-    if plan.min() < 0 or plan.max() > 1:
+    if not (plan >= 0).all() or not (plan <= 1).all():  # NaN too
         raise UserError(f"noise times lie in [0, 1]; this plan goes from {plan.min():g} to {plan.max():g}")
     if given is None and (plan[0] < 1).any():
         frames = ", ".join(map(str, np.flatnonzero(plan[0] < 1)))

@@ -2,42 +2,26 @@
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from diorama.core.array import Array, Shape
-from diorama.core.errors import UserError
-from diorama.core.random import per_example, stream
 from diorama.process.gaussian import Process
-from diorama.process.noise import Brownian
-from diorama.process.prediction import Prediction
 from diorama.sample.guidance import Denoiser
+from diorama.sample.plan import joint
+from diorama.sample.sample import walk
 from diorama.sample.solver import Solver
 
 
 def trajectory(
-    denoiser: Denoiser, process: Process, solver: Solver, taus: np.ndarray, ids: Array, shape: Shape, *, seed: int,
-    conditions: Any = None,
+    denoiser: Denoiser, process: Process, solver: Solver, plan: np.ndarray, ids: Array, shape: Shape, *, seed: int,
+    conditions: Any = None, given: Array | None = None,
 ) -> tuple[Array, Array]:  # fmt: skip
-    """Clips (b, *shape) as `sample` makes them of noise, all frames together down `taus`; and x0 (steps, b, *shape) as
-    the denoiser predicts it before each step. One program: an evaluation that the solver makes there too is made once.
+    """Clips (b, *shape) as `sample` makes them; and x0 (steps, b, *shape) as the denoiser predicts it before each step.
 
-    taus: noise times (steps + 1,) that fall from 1. Raises `UserError` for others.
+    All is as for `sample`, and a `plan` may also be noise times (steps + 1,), for all frames together. One program: an
+    evaluation that the solver makes there too is made once, unless the times rise.
     """
-    if taus[0] != 1 or (np.diff(taus) >= 0).any():
-        raise UserError(f"the way of a sample begins at tau = 1 and goes down, not along {taus}")
-    process = process.of(shape)
-    x = process.add_noise(jnp.zeros(()), process.noise.draw(stream(seed, "sample/start"), ids, shape), 1.0)
-    noise = Brownian(per_example(stream(seed, "sample/step"), ids), shape, process.noise).again(0)
-
-    def denoise(x: Array, tau: Array) -> Prediction:
-        return denoiser(x, tau, conditions)
-
-    def step(state: tuple[Array, Any], now: tuple[Array, Array]) -> tuple[tuple[Array, Any], Array]:
-        (x, carry), (tau, tau_next) = state, (jnp.broadcast_to(time, x.shape[:2]) for time in now)
-        return solver.step(denoise, process, x, tau, tau_next, noise, carry), denoise(x, tau).x0
-
-    times = jnp.asarray(taus, x.dtype)
-    (x, _), x0 = jax.lax.scan(step, (x, solver.start(x)), (times[:-1], times[1:]))
+    plan = plan if plan.ndim == 2 else joint(plan, shape[0])
+    x, x0 = walk(denoiser, process, solver, plan, ids, shape, seed, conditions, given, look=True)
+    assert x0 is not None
     return x, x0

@@ -18,6 +18,7 @@ from diorama.process.spectrum import drowning
 from diorama.run import Bucket, CodecStage, Folder, Generator
 from diorama.run.examples import clips, some
 from diorama.run.spectrum import CLIPS, DRAWN, FRAMES, LEAST, spectra_of_data, spectra_of_run
+from diorama.sample.plan import Restart
 from tests.net.tiny import made
 from tests.run.conftest import RUN
 
@@ -116,13 +117,16 @@ def test_a_run_on_pixels(catalogue, tmp_path):
     config = DenoiserConfig(TransformerConfig(width=16, depth=1, heads=2, patch=4), {})
     still = (Bucket(frames=1, height=16, width=16, kind="any", batch=4),)
     stage = replace(RUN.denoiser, denoiser=config, buckets=still)
-    run = replace(RUN, codec=CodecStage(PixelCodecConfig()), denoiser=stage)
+    sampling = replace(RUN.sampling, restart=Restart(0.4, 0.8, times=1, steps=1))
+    run = replace(RUN, codec=CodecStage(PixelCodecConfig()), denoiser=stage, sampling=sampling)
     folder = Folder.claim(tmp_path / "pixels", run, catalogue)
     release.save(made(lambda key: config.init(key, 3)), folder.path / "denoiser.safetensors")
     (seen,) = spectra_of_run(folder)
     assert "space_again" not in seen.arrays
     assert "unguided_drawn" not in seen.arrays, "there is no condition to lead away from"
     np.testing.assert_allclose(seen.arrays["space_latents"], seen.arrays["space_data"], rtol=1e-6)
+    np.testing.assert_allclose(seen.arrays["taus"], [1, 0.5, 0.8, 0.5, 0])  # the run's own way, restarts and all
+    assert len(seen.arrays["way_drawn"]) == 5
     assert {(alarm["of"], alarm["period"]) for alarm in seen.about["alarms"]} == {("samples", 2), ("samples", 4)}
 
 

@@ -29,9 +29,8 @@ from diorama.sample.solver.lms import LMS
 from diorama.sample.solver.midpoint import Midpoint
 from diorama.sample.solver.sa import SASolver
 from diorama.sample.solver.unipc import UniPC
-from tests.sample.solver.checks import RING, WIDTH
+from tests.sample.solver.checks import RING
 from tests.sample.test_peers import TOP, VE, VP, Sine, karras
-from tests.sample.truths import mixture
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -46,13 +45,13 @@ LINEAR = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "num_
 def asked(process, kind, x, tau):
     """What the network of a peer would say: `kind` of the mixture's exact pair."""
     times = jnp.full(x.shape[:2], tau)
-    return mixture(process, RING, WIDTH)(x, times).to(kind, process.at(times, x.ndim))
+    return RING.denoiser(process)(x, times).to(kind, process.at(times, x.ndim))
 
 
 @partial(jax.jit, static_argnames=("solver", "process"))
 def step(solver, process, x, tau, tau_next, fresh, carry):
     now, to = (jnp.full(x.shape[:2], t) for t in (tau, tau_next))
-    return solver.step(mixture(process, RING, WIDTH), process, x, now, to, lambda *_: fresh, carry)
+    return solver.step(RING.denoiser(process), process, x, now, to, lambda *_: fresh, carry)
 
 
 def ours(solver, process, taus, x, fresh=None):

@@ -5,6 +5,7 @@ import pytest
 
 from diorama.core.errors import UserError
 from diorama.core.random import normal, stream
+from diorama.evaluate.truth import ring
 from diorama.process import EDM, Prediction, RectifiedFlow, rapsd
 from diorama.process.spectrum import radius
 from diorama.sample import DDIM, Euler, Heun, grid, plan, sample
@@ -12,10 +13,11 @@ from diorama.sample.solver.adaptive import Adaptive
 from diorama.sample.solver.edm import Churn
 from diorama.sample.solver.exponential import SEEDS
 from tests.process.test_gaussian import FEW
-from tests.sample.solver.slopes import MEANS, STD
-from tests.sample.truths import field, gaussian, gaussian_map, mixture
+from tests.sample.truths import field, gaussian, gaussian_map
 
 SHAPE = (3, 4, 4, 2)
+STD = 0.2
+RING = ring(6, 1.0, STD)
 IDS = jnp.asarray([7, 1, 4_000_000_000, 12, 3], jnp.uint32)
 
 
@@ -71,6 +73,22 @@ def test_given_frames_are_kept_exactly(solver, make):
     np.testing.assert_array_equal(found[:, 0], given[:, 0])
     assert jnp.isfinite(found).all()
     assert jnp.abs(found[:, 1:] - given[:, 1:]).max() > 0.1
+
+
+@pytest.mark.parametrize("make", [plan.joint, plan.autoregressive, plan.pyramid])
+def test_other_frames_see_given_ones_as_they_are(make):
+    """In the second evaluation of a step too, and of a network that predicts x0, whose own x0 differs."""
+    given, seen = jax.random.normal(jax.random.key(1), (5, *SHAPE)), []
+
+    def network(x, tau, conditions):
+        jax.debug.callback(lambda x: seen.append(x), x[:, 0])
+        return Prediction.of("x0", 0.5 * x, x, RectifiedFlow().at(tau, x.ndim))
+
+    draw(denoiser=network, solver=Heun(), matrix=make(grid.Uniform()(RectifiedFlow(), 2), 3, given=1), given=given)
+    jax.effects_barrier()
+    assert seen
+    for shown in seen:
+        np.testing.assert_array_equal(shown, given[:, 0])
 
 
 def test_given_frames_that_are_made_anew_leak_nothing():
@@ -141,6 +159,8 @@ def test_plans_that_cannot_be_are_refused():
         draw(matrix=plan.joint(taus, 2))
     with pytest.raises(UserError, match=r"from 0 to 1\.5"):
         draw(matrix=plan.joint(1.5 * taus, 3))
+    with pytest.raises(UserError, match="from nan to nan"):
+        draw(matrix=np.full((5, 3), np.nan))
     with pytest.raises(UserError, match="starts frames 0, 1 below tau = 1, so pass `given`"):
         draw(matrix=plan.joint(taus, 3, given=2))
 
@@ -148,11 +168,12 @@ def test_plans_that_cannot_be_are_refused():
 def spread(solver, taus):
     """Of 2000 samples of six Gaussians in the plane: their root mean square, and that about the nearest mean."""
     run = jax.jit(
-        lambda ids: sample(mixture(RectifiedFlow(), MEANS, STD), RectifiedFlow(), solver, plan.joint(taus, 1), ids,
+        lambda ids: sample(RING.denoiser(RectifiedFlow()), RectifiedFlow(), solver, plan.joint(taus, 1), ids,
                            (1, 1, 1, 2), seed=0)
     )  # fmt: skip
     points = np.asarray(run(jnp.arange(2000, dtype=jnp.uint32))).reshape(-1, 2)
-    nearest = MEANS[np.linalg.norm(points[:, None] - MEANS, axis=-1).argmin(1)]
+    means = np.asarray(RING.means)
+    nearest = means[np.linalg.norm(points[:, None] - means, axis=-1).argmin(1)]
     return np.sqrt(np.mean(points**2)), np.sqrt(np.mean((points - nearest) ** 2))
 
 

@@ -3,14 +3,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diorama.core.errors import UserError
 from diorama.process import EDM, CosineVP, LinearVP, Prediction, RectifiedFlow
+from diorama.process.noise import Brownian, White
 from diorama.sample import DDIM, Euler, Heun, grid
+from diorama.sample.solver import SOLVERS, advance
 from diorama.sample.solver.edm import Churn
 from tests.process.test_gaussian import FEW
-from tests.sample.solver.slopes import law
+from tests.sample.solver.checks import MEAN, VARIANCE, law
 from tests.sample.truths import gaussian, gaussian_map, march, mixture, order
 
-MEAN, VARIANCE = 0.3, 0.25
 GRIDS = [grid.Uniform(), grid.Karras(), grid.LogitNormal()]
 every_process = pytest.mark.parametrize("process", FEW, ids=lambda p: type(p).__name__)
 
@@ -148,6 +150,12 @@ def test_a_mixture_is_sampled_with_its_moments(process, solver, x64):
         np.testing.assert_allclose(own.std(0), 0.15, atol=0.012)
 
 
+@pytest.mark.parametrize("eta", [-0.1, 1.1, np.nan])
+def test_no_share_of_noise_is_refused(eta):
+    with pytest.raises(UserError, match="the share of fresh noise lies in"):
+        DDIM(eta=eta)
+
+
 def test_heun_spares_the_evaluation_at_data():
     calls = []
 
@@ -158,3 +166,36 @@ def test_heun_spares_the_evaluation_at_data():
     march(Heun(), RectifiedFlow(), denoise, [1.0, 0.6, 0.3, 0.0], jnp.zeros((1, 1, 1, 1, 1)))
     jax.effects_barrier()
     assert len(calls) == 5
+
+
+KINDS = ("x0", "epsilon", "velocity")  # each the kind of an example
+
+
+@pytest.mark.parametrize("solver", [example for kind in SOLVERS for example in kind.examples()], ids=repr)
+def test_frames_that_stand_still_are_shown_as_they_are(solver):
+    """Given ones, at 0, waiting ones, at 1, and one between, to frames that move beside them: in every evaluation."""
+    process, seen = RectifiedFlow(), []
+    tau = jnp.broadcast_to(jnp.asarray([0.0, 1.0, 0.5, 1.0, 0.6, 0.3]), (3, 6))
+    tau_next = jnp.broadcast_to(jnp.asarray([0.0, 1.0, 0.5, 0.6, 0.3, 0.0]), (3, 6))
+    x = jax.random.normal(jax.random.key(1), (3, 6, 1, 1, 2))
+
+    def denoise(x, tau):
+        jax.debug.callback(lambda *shown: seen.append(shown), x, tau)
+        value = 0.3 * x + 0.1 * x.mean(1, keepdims=True)
+        rows = (
+            Prediction.of(kind, value[i:][:1], x[i:][:1], process.at(tau[i:][:1], 5)) for i, kind in enumerate(KINDS)
+        )
+        return jax.tree.map(lambda *pairs: jnp.concatenate(pairs), *rows)
+
+    @jax.jit
+    def step(x):
+        noise = Brownian(jax.vmap(jax.random.key)(jnp.arange(3)), x.shape[1:], White())
+        return advance(solver, denoise, process, x, tau, tau_next, noise, solver.start(x))[0]
+
+    moved = step(x)
+    jax.effects_barrier()
+    np.testing.assert_array_equal(moved[:, :3], x[:, :3])
+    assert len(seen) >= solver.evaluations
+    for shown, at in seen:
+        np.testing.assert_array_equal(shown[:, :3], x[:, :3])
+        np.testing.assert_array_equal(at[:, :3], tau[:, :3])

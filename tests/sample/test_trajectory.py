@@ -68,8 +68,22 @@ def test_of_a_random_field_each_frequency_comes_when_it_rises_out_of_the_noise()
     np.testing.assert_allclose(came[2:], drowning(process, truth)[2:], atol=0.02)
 
 
-def test_a_way_falls_from_noise():
-    with pytest.raises(UserError, match="begins at tau = 1"):
+@pytest.mark.parametrize("solver", [Heun(), DDIM(eta=1.0)], ids=repr)
+def test_it_goes_back_up_and_over_frames_as_sampling_does(solver):
+    """Restarts, frames that are given, and frames that wait: x0 is told before every step, of every frame."""
+    process, shape, given = RectifiedFlow(), (3, 2, 2, 1), jnp.full((3, 3, 2, 2, 1), 5.0)
+    restarted = plan.joint(plan.Restart(0.3, 0.6, times=1, steps=1)(np.linspace(1, 0, 4)), 3, given=1)
+    for rows in (restarted, plan.pyramid(np.linspace(1, 0, 4), 3, given=1)):
+        options = dict(denoiser=gaussian(process), process=process, solver=solver, plan=rows, shape=shape, seed=3)
+        x, x0 = jax.jit(lambda ids: trajectory(ids=ids, given=given, **options))(IDS)  # noqa: B023
+        wanted = jax.jit(lambda ids: sample(ids=ids, given=given, **options))(IDS)  # noqa: B023
+        np.testing.assert_allclose(x, wanted, rtol=1e-5, atol=1e-6)
+        assert x0.shape == (len(rows) - 1, 3, *shape)
+        np.testing.assert_array_equal(x0[:, :, 0], 5)
+
+
+def test_a_way_that_begins_below_noise_needs_what_is_given():
+    with pytest.raises(UserError, match="below tau = 1, so pass `given`"):
         trajectory(
             gaussian(RectifiedFlow()), RectifiedFlow(), Heun(), np.linspace(0.8, 0, 3), IDS, (1, 4, 4, 1), seed=0
         )

@@ -21,7 +21,8 @@ class FixedPoint(Inversion):
         x <- x + (x_known - step(x)) / slope,  slope = (alpha alpha' d^2 + sigma sigma') / (alpha^2 d^2 + sigma^2)   (1)
 
     starting from the naive step. The slope is that of Euler's step for Gaussian data of deviation d = sigma_data: (1)
-    is exact at once for these, is the paper's iteration in variance-exploding coordinates near data, and has no pole.
+    is exact at once for these, is the paper's iteration in variance-exploding coordinates near data, and has no pole
+    but where nothing can be inverted: a step from alpha = 0 straight to data forgets its noise, and is refused.
     `memory` > 1 mixes so many iterates by least squares on their residuals (Anderson 1965), each example for itself.
 
     It converges where the denoiser changes little over a step. Strong guidance or few steps make it diverge: then the
@@ -41,6 +42,10 @@ class FixedPoint(Inversion):
 
     def invert(self, denoise: Denoise, process: Process, plan: np.ndarray, x: Array) -> Inverted:
         process = process.of(x.shape[1:])
+        with jax.ensure_compile_time_eval():
+            high, low = jnp.asarray(plan[:-1]), jnp.asarray(plan[1:])
+            if bool(((process.alpha(high) == 0) & (process.sigma(low) == 0)).any()):
+                raise UserError("a step from pure noise straight to data has no inverse: give the plan a step between")
 
         def rise(x: Array, now: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
             x, residual, count = self._solve(denoise, process, x, *now)

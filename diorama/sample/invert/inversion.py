@@ -10,9 +10,9 @@ import numpy as np
 from diorama.core.array import Array, Float, Int
 from diorama.core.errors import UserError
 from diorama.core.module import Module
-from diorama.process.gaussian import Process, expand
+from diorama.process.gaussian import Process
 from diorama.process.noise import Brownian
-from diorama.sample.solver import Denoise, Solver
+from diorama.sample.solver import Denoise, Solver, advance
 
 
 class Inverted(Module):
@@ -46,8 +46,7 @@ def walk(solver: Solver, denoise: Denoise, process: Process, rows: np.ndarray, x
 
     def step(state: tuple[Array, Any], now: tuple[Array, Array]) -> tuple[tuple[Array, Any], None]:
         (x, carry), (tau, tau_next) = state, now
-        moved, carry = solver.step(denoise, process, x, tau, tau_next, silence(process, x), carry)
-        return (jnp.where(expand(tau_next != tau, x.ndim), moved, x), carry), None
+        return advance(solver, denoise, process, x, tau, tau_next, silence(process, x), carry), None
 
     (x, _), _ = jax.lax.scan(step, (x, solver.start(x)), intervals(rows, x))
     return x
@@ -55,8 +54,7 @@ def walk(solver: Solver, denoise: Denoise, process: Process, rows: np.ndarray, x
 
 def leap(solver: Solver, denoise: Denoise, process: Process, x: Array, tau: Array, tau_next: Array) -> Array:
     """One step of a solver that neither draws noise nor remembers; frames that wait stay."""
-    moved, _ = solver.step(denoise, process, x, tau, tau_next, silence(process, x), ())
-    return jnp.where(expand(tau_next != tau, x.ndim), moved, x)
+    return advance(solver, denoise, process, x, tau, tau_next, silence(process, x), solver.start(x))[0]
 
 
 def intervals(rows: np.ndarray, x: Array) -> tuple[Array, Array]:
@@ -77,7 +75,8 @@ def noiseless(solver: Solver) -> None:
 
 
 def forgetful(solver: Solver) -> None:
-    """Raises `UserError` for a solver that draws noise or remembers earlier steps."""
+    """Raises `UserError` for a solver that draws noise or remembers what it saw; it may count, as `Adaptive`."""
     noiseless(solver)
-    if jax.tree.leaves(jax.eval_shape(solver.start, jax.ShapeDtypeStruct((1, 1, 1, 1, 1), jnp.float32))):
+    carried = jax.eval_shape(solver.start, jax.ShapeDtypeStruct((1, 1, 1, 1, 1), jnp.float32))
+    if any(jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in jax.tree.leaves(carried)):
         raise UserError(f"{solver} remembers earlier steps, so no step is inverted alone: use Euler() or Heun()")

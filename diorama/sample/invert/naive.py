@@ -17,7 +17,9 @@ class Naive(Inversion):
     """The same ODE, with the plan turned round: DDIM inversion where the solver is `Euler` (arXiv 2010.02502, 4.3).
 
     A step up asks the denoiser at the other end of the interval than the step down, so the round trip misses by the
-    solver's error, in its order. `residual` says nothing of that and is NaN: there is no equation that it solves.
+    solver's error, in its order. From data the first step up is cruder: there is no noise there to predict, and a
+    network that predicts x0 says epsilon = 0, so that step adds too little. `residual` says nothing of all that and is
+    NaN: there is no equation that it solves.
     """
 
     solver: Solver = field(default_factory=Heun)

@@ -18,8 +18,9 @@ from typing import Any
 import jax.numpy as jnp
 
 from diorama.core.array import Array
-from diorama.process.gaussian import Process, divide, expand
+from diorama.process.gaussian import Process, expand
 from diorama.sample.solver.history import bend, exponential, half_logsnr, nothing, remember
+from diorama.sample.solver.interval import shrinkage
 from diorama.sample.solver.solver import Denoise
 
 
@@ -46,14 +47,14 @@ def step(
     known; `eta`, a number or (b, t, 1, 1, 1), is of this step, and `fresh` its noise z."""
     here = denoise(x, tau)
     past, last = carry
-    a, b = process.at(tau, x.ndim), process.at(tau_next, x.ndim)
+    b = process.at(tau_next, x.ndim)
     node, to = (here.x0, half_logsnr(process, tau, x.ndim)), half_logsnr(process, tau_next, x.ndim)
 
     def curve(nodes: Any, to: Array, eta: Array | float) -> Array | float:
         return bend(nodes, to, lambda h, n: exponential((1 + eta) * h, n), lambda h: simple((1 + eta) * h))
 
     guess = curve((node, *past)[:predictor], to, eta)
-    shrink = divide(a.alpha * b.sigma, b.alpha * a.sigma)  # e^-h
+    shrink = shrinkage(process, tau, tau_next, x.ndim)
     moved, change = expand(tau_next != tau, x.ndim), guess
     if corrector:
         before, eta_before = last

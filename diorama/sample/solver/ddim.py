@@ -6,8 +6,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from diorama.core.array import Array
-from diorama.process.gaussian import Process, divide
+from diorama.core.errors import UserError
+from diorama.process.gaussian import Process
 from diorama.process.noise import Brownian
+from diorama.sample.solver.interval import shrinkage
 from diorama.sample.solver.solver import Denoise, Solver
 
 
@@ -20,6 +22,10 @@ class DDIM(Solver):
     """
 
     eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise UserError(f"eta={self.eta}: the share of fresh noise lies in [0, 1]")
 
     @classmethod
     def examples(cls) -> "tuple[Solver, ...]":
@@ -35,8 +41,7 @@ class DDIM(Solver):
         here = denoise(x, tau)
         epsilon = here.epsilon
         if self.eta > 0:
-            a, b = process.at(tau, x.ndim), process.at(tau_next, x.ndim)
-            ratio = divide(a.alpha * b.sigma, b.alpha * a.sigma)
-            kappa = self.eta * jnp.sqrt(jnp.maximum(1 - ratio**2, 0.0))
+            shrink = shrinkage(process, tau, tau_next, x.ndim)
+            kappa = self.eta * jnp.sqrt(jnp.maximum(1 - shrink**2, 0.0))
             epsilon = jnp.sqrt(1 - kappa**2) * epsilon + kappa * noise(tau, tau_next)
         return process.add_noise(here.x0, epsilon, tau_next), carry

@@ -15,7 +15,8 @@ from diorama.sample.solver.solver import Denoise, Solver
 
 @dataclass(frozen=True)
 class DPMSolver(Solver):
-    """`order` 1 to 3 ("2M" and "3M"), one evaluation; `eta` from 0 (the ODE) to 1 (the SDE of the paper).
+    """`order` 1 to 3 ("2M" and "3M"), one evaluation; `eta` from 0 (the ODE) to 1 (the SDE of the paper)
+    and above (more noise, the same marginals).
 
     Order 1 without `eta` is DDIM. Order 2 is the paper's midpoint form, as in diffusers and k-diffusion. Order 3 is
     exact for a parabola, which that of diffusers is not: it counts half of the curvature and is of second order.
@@ -28,6 +29,8 @@ class DPMSolver(Solver):
     def __post_init__(self) -> None:
         if self.order not in (1, 2, 3):
             raise UserError(f"order={self.order}: DPM-Solver++ has orders 1, 2 and 3")
+        if not 0 <= self.eta < float("inf"):
+            raise UserError(f"eta={self.eta}: fresh noise is at least 0, and finite")
 
     @classmethod
     def examples(cls) -> "tuple[Solver, ...]":

@@ -35,6 +35,9 @@ class Churn(Solver):
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= MOST:
             raise UserError(f"gamma={self.gamma}: churn lies in [0, {MOST:.4f}], the paper's S_churn over steps")
+        if not 0 <= self.s_min <= self.s_max or not 0 <= self.s_noise < float("inf"):
+            given = f"s_min={self.s_min}, s_max={self.s_max}, s_noise={self.s_noise}"
+            raise UserError(f"{given}: s_min is at most s_max, and none is below 0")
 
     @property
     def order(self) -> int:  # type: ignore[override]

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from diorama.core.array import Array
+from diorama.core.errors import UserError
 from diorama.process.gaussian import Process, divide
 from diorama.process.noise import Brownian
 from diorama.sample.solver.interval import between, shrinkage
@@ -15,7 +16,8 @@ from diorama.sample.solver.solver import Denoise, Solver
 
 @dataclass(frozen=True)
 class SEEDS(Solver):
-    """Two evaluations; the law of its samples is of second order. `eta` from 0 (`DPMSingle`) to 1 (the reverse SDE).
+    """Two evaluations; the law of its samples is of second order. `eta` from 0 (`DPMSingle`) to 1 (the reverse SDE)
+    and above (more noise, the same marginals).
 
     Gonzalez et al. 2023 (arXiv 2305.14267), SEEDS-2, for a denoiser of x0: DPM-Solver++'s midpoint step with the noise
     that the path has met half-way in what it sees there. "dpmpp_sde" in k-diffusion is this step for eta = 1, but for
@@ -29,6 +31,10 @@ class SEEDS(Solver):
     order = 2
     evaluations = 2
     eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta < float("inf"):
+            raise UserError(f"eta={self.eta}: fresh noise is at least 0, and finite")
 
     @property
     def stochastic(self) -> bool:
@@ -51,7 +57,8 @@ class SEEDS(Solver):
             return kept + b.alpha * (1 - shrink ** (1 + self.eta)) * x0 + b.sigma * fresh
 
         def corrected() -> Array:
-            return jnp.where(inside, denoise(moved(middle, half, x0, early), middle).x0, x0)
+            ahead = jnp.where(inside, moved(middle, half, x0, early), x)  # where there is no half-way, middle is tau
+            return jnp.where(inside, denoise(ahead, middle).x0, x0)
 
         x0 = jax.lax.cond(jnp.any(inside), corrected, lambda: x0)
         return moved(tau_next, shrink, x0, half**self.eta * early + late), carry

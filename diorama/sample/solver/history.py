@@ -70,6 +70,11 @@ def bend(
     return total
 
 
+def plain(h: Array, n: int) -> list[Array]:
+    """The integrals of h r^j over [0, 1], j = 1 ... n."""
+    return [h / (j + 1) for j in range(1, n + 1)]
+
+
 def exponential(k: Array, n: int) -> list[Array]:
     """The integrals of k e^(k (r - 1)) r^j over [0, 1], j = 1 ... n, for k of either sign.
 

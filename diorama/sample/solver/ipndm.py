@@ -9,7 +9,7 @@ from diorama.core.array import Array
 from diorama.core.errors import UserError
 from diorama.process.gaussian import Process, divide
 from diorama.process.noise import Brownian
-from diorama.sample.solver.history import bend, nothing, remember
+from diorama.sample.solver.history import bend, nothing, plain, remember
 from diorama.sample.solver.solver import Denoise, Solver
 
 
@@ -39,11 +39,7 @@ class IPNDM(Solver):
         a, b = process.at(tau, x.ndim), process.at(tau_next, x.ndim)
         node = here.epsilon, jnp.zeros_like(a.sigma)
         steps = ((value, at - i) for i, (value, at) in enumerate((node, *carry)))  # as if each were one step away
-
-        def moments(h: Array, n: int) -> list[Array]:
-            return [h / (j + 1) for j in range(1, n + 1)]
-
-        change = bend(tuple(steps), jnp.ones_like(node[1]), moments, None)
+        change = bend(tuple(steps), jnp.ones_like(node[1]), plain, None)
         y = process.add_noise(here.x0, here.epsilon, tau_next)
         y = y + (b.sigma - divide(b.alpha * a.sigma, a.alpha)) * change
         return y, remember(carry, node, tau_next != tau)

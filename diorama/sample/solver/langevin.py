@@ -51,9 +51,7 @@ class Langevin(Solver):
     ) -> tuple[Array, Any]:
         here = denoise(x, tau)
         predicted = process.add_noise(here.x0, here.epsilon, tau_next)
-        moves = expand(tau_next != tau, x.ndim)
-        predicted = jnp.where(moves, predicted, x)  # a frame that waits is seen as it is
-        sigma = jnp.where(moves, process.at(tau_next, x.ndim).sigma, 0.0)
+        sigma = jnp.where(expand(tau_next != tau, x.ndim), process.at(tau_next, x.ndim).sigma, 0.0)
 
         def correct(number: int, x: Array) -> Array:
             z = noise.again(number).at(tau_next)

@@ -9,7 +9,7 @@ from diorama.core.array import Array
 from diorama.core.errors import UserError
 from diorama.process.gaussian import Process, divide
 from diorama.process.noise import Brownian
-from diorama.sample.solver.history import bend, nothing, remember
+from diorama.sample.solver.history import bend, nothing, plain, remember
 from diorama.sample.solver.solver import Denoise, Solver
 
 
@@ -38,10 +38,6 @@ class LMS(Solver):
         here = denoise(x, tau)
         a, b = process.at(tau, x.ndim), process.at(tau_next, x.ndim)
         node = here.epsilon, divide(a.sigma, a.alpha, otherwise=jnp.inf)
-
-        def moments(h: Array, n: int) -> list[Array]:
-            return [h / (j + 1) for j in range(1, n + 1)]
-
-        curve = bend((node, *carry), divide(b.sigma, b.alpha, otherwise=jnp.inf), moments, None)
+        curve = bend((node, *carry), divide(b.sigma, b.alpha, otherwise=jnp.inf), plain, None)
         y = process.add_noise(here.x0, here.epsilon, tau_next) + b.alpha * curve
         return y, remember(carry, node, tau_next != tau)

@@ -33,6 +33,10 @@ class SASolver(Solver):
         if self.predictor not in (1, 2, 3) or self.corrector not in (0, 2, 3, 4):
             given = f"predictor={self.predictor}, corrector={self.corrector}"
             raise UserError(f"{given}: SA-Solver has predictors of order 1 to 3 and correctors 0 (none) and 2 to 4")
+        low, high = self.interval
+        if not 0 <= self.eta < float("inf") or not 0 <= low < high <= 1:
+            given = f"eta={self.eta}, interval={self.interval}"
+            raise UserError(f"{given}: fresh noise is at least 0 and finite, from a low to a high noise time in [0, 1]")
 
     @classmethod
     def examples(cls) -> "tuple[Solver, ...]":

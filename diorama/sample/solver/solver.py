@@ -21,8 +21,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
+
 from diorama.core.array import Array
-from diorama.process.gaussian import Process
+from diorama.process.gaussian import Process, expand
 from diorama.process.noise import Brownian
 from diorama.process.prediction import Prediction
 
@@ -62,3 +64,22 @@ class Solver:
         `noise(tau, tau_next)` is epsilon of the interval between: each example's own, new in each step.
         """
         raise NotImplementedError
+
+
+def advance(
+    solver: Solver, denoise: Denoise, process: Process, x: Array, tau: Array, tau_next: Array, noise: Brownian,
+    carry: Any,
+) -> tuple[Array, Any]:  # fmt: skip
+    """`solver.step`, in which frames that stand still (tau_next = tau) come out as they are, bit for bit.
+
+    Nor does the denoiser see anything else of them, however often a step asks: other frames look at given ones as they
+    are, not at what the solver makes of them on its way.
+    """
+    still = tau_next == tau
+    wide = expand(still, x.ndim)
+
+    def shown(asked: Array, at: Array) -> Prediction:
+        return denoise(jnp.where(wide, x, asked), jnp.where(still, tau, at))
+
+    moved, carry = solver.step(shown, process, x, tau, tau_next, noise, carry)
+    return jnp.where(wide, x, moved), carry

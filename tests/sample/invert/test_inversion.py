@@ -10,7 +10,7 @@ import pytest
 from diorama.core import UserError
 from diorama.evaluate.truth import Classes, Mixture, ring
 from diorama.process import EDM, LinearVP, RectifiedFlow
-from diorama.sample import DDIM, ClassifierFree, DPMSolver, Euler, Heun, grid, plan
+from diorama.sample import DDIM, Adaptive, ClassifierFree, DPMSolver, Euler, Heun, grid, plan
 from diorama.sample.invert import FixedPoint, Naive, Reversible
 from tests.sample.truths import order
 
@@ -126,6 +126,22 @@ def test_frames_of_their_own_times_and_frames_that_stay(method, x64):
     np.testing.assert_allclose(again[:, 0], x[:, 0], rtol=1e-12)
     np.testing.assert_allclose(alone[0], again[3], atol=1e-10)
     assert jnp.abs(again - x).max() < (0.2 if isinstance(method, Naive) else 1e-4)
+
+
+def test_a_solver_that_only_counts_is_inverted_too(x64):
+    """`Adaptive` divides a step by where it begins: what steps by turns does not care."""
+    error, inverted = trip(Reversible(Adaptive(1e-2)), 5)
+    assert error < 1e-10
+    assert (inverted.residual == 0).all()
+
+
+def test_a_step_that_forgets_its_noise_is_refused():
+    """From alpha = 0 straight to data: every x gives the data's mean. Where alpha stays above 0, it is inverted."""
+    x, process = RING.draw(jax.random.key(0), 4), RectifiedFlow()
+    with pytest.raises(UserError, match="no inverse: give the plan a step between"):
+        FixedPoint(Euler()).invert(RING.denoiser(process), process, plan.joint(np.asarray([1.0, 0.0]), 1), x)
+    inverted = FixedPoint(Euler()).invert(RING.denoiser(process), process, plan.joint(np.asarray([1.0, 0.5]), 1), x)
+    assert np.isfinite(inverted.state).all()
 
 
 def test_what_has_no_inverse():

@@ -1,16 +1,19 @@
-"""What every multistep solver has to show, on laws whose denoiser and flow are known."""
+"""What solvers have to show, on laws whose denoiser and flow are known (`diorama.evaluate.truth`)."""
+
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.integrate import solve_ivp
 
-from diorama.process import EDM, RectifiedFlow
-from tests.sample.truths import gaussian, gaussian_map, march, mixture, order
+from diorama.evaluate.truth import Gaussian, ring
+from diorama.process import EDM, CosineVP, RectifiedFlow
+from tests.sample.truths import gaussian, march, order
 
 MEAN, VARIANCE = 0.3, 0.25
-ANGLES = np.arange(6) * np.pi / 3
-RING, WIDTH = np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1), 0.3  # six modes
+GAUSSIAN, RING = Gaussian(MEAN, VARIANCE), ring(6, 1.0, 0.3)
+THREE = [RectifiedFlow(), CosineVP(), EDM()]
+STARTS = np.random.default_rng(0).normal(size=(8, 2, 1, 1, 2))
 
 
 def levels(process, low, high, n, even="logsnr"):
@@ -20,56 +23,57 @@ def levels(process, low, high, n, even="logsnr"):
     return np.asarray(process.tau_of_logsnr(jnp.asarray(steps)))
 
 
-def start(process, tau, b=8, c=1):
-    """Noise (b, 1, 1, 1, c) as it is at `tau`."""
+def start(process, tau, b=8):
+    """Noise (b, 1, 1, 1, 1) as it is at `tau`."""
     spread = jnp.hypot(process.alpha(jnp.asarray(tau)), process.sigma(jnp.asarray(tau)))
-    return jnp.asarray(np.random.default_rng(0).normal(size=(b, 1, 1, 1, c))) * spread
+    return jnp.asarray(np.random.default_rng(0).normal(size=(b, 1, 1, 1, 1))) * spread
 
 
-def slope(solver, process, denoise, exact, x, ends, steps, even="logsnr"):
-    """The order found, and the errors at `steps`: frames side by side in one program; who is done waits."""
-    grids = [levels(process, *ends, n, even) for n in steps]
-    rows = np.stack([np.append(taus, np.repeat(taus[-1], max(steps) - len(taus) + 1)) for taus in grids], axis=1)
-    rows = np.broadcast_to(rows[:, None], (len(rows), len(x), len(steps)))
-    found = march(solver, process, denoise, rows, jnp.repeat(x, len(steps), axis=1))
-    errors = [float(e) for e in jnp.sqrt(jnp.mean((found - exact) ** 2, axis=(0, 2, 3, 4)))]
-    return order(steps, errors), errors
+def both(process):
+    """Frame 0 is of a Gaussian, frame 1 of six in the plane."""
+    laws = [law.denoiser(process) for law in (GAUSSIAN, RING)]
+
+    def denoise(x, tau):
+        pairs = (law(x[:, f : f + 1], tau[:, f : f + 1]) for f, law in enumerate(laws))
+        return jax.tree.map(lambda *frames: jnp.concatenate(frames, axis=1), *pairs)
+
+    return denoise
 
 
-def slopes(solver, **options):
-    """On Gaussian data of rectified flow, and on the mixture of a variance-exploding process."""
-    given = {"gaussian": (slope_on_gaussian, RectifiedFlow()), "mixture": (slope_on_mixture, EDM(sigma_max=1e5))}
-    return {name: of(solver, process, **options.get(name, {})) for name, (of, process) in given.items()}
+@cache
+def ends(process, high, low):
+    """`STARTS` as noise at `high`, and where the ODE of `both` takes it: (8, 2, 1, 1, 2) each."""
+    with jax.enable_x64(True):
+        x = STARTS * float(jnp.hypot(process.alpha(jnp.asarray(high)), process.sigma(jnp.asarray(high))))
+        ways = (law.flow(process, x[:, f : f + 1], high, low) for f, law in enumerate((GAUSSIAN, RING)))
+        return x, np.concatenate([np.asarray(way) for way in ways], axis=1)
 
 
-def slope_on_gaussian(solver, process, ends=(-24.0, 2.0), steps=(120, 240, 480), even="logsnr"):
-    high, low = levels(process, *ends, 1)
-    x = start(process, high)
-    exact = gaussian_map(process, x, high, low, MEAN, VARIANCE)
-    return slope(solver, process, gaussian(process, MEAN, VARIANCE), exact, x, ends, steps, even)
+def slopes(solver, process, grid, steps=(24, 48, 96)):
+    """Of the Gaussian and of the mixture: the slope of the RMS error, and the last error; `grid(n)` is (n + 1,).
+
+    All numbers of steps are walked in one batch: those that are done wait at the end.
+    """
+    rows = np.stack([np.pad(grid(n), (0, max(steps) - n), mode="edge") for n in steps], axis=1)
+    x, exact = ends(process, float(rows[0, 0]), float(rows[-1, 0]))
+    found = march(
+        solver, process, both(process), np.repeat(rows, len(x), axis=1), jnp.tile(x, (len(steps), 1, 1, 1, 1))
+    )
+    apart = found.reshape(len(steps), *x.shape) - exact
+    errors = np.asarray(jnp.sqrt(jnp.mean(apart**2, axis=(1, 3, 4, 5))))  # (steps, data)
+    return [(order(steps, errors[:, data]), errors[-1, data]) for data in range(2)]
 
 
-def slope_on_mixture(solver, process, ends=(-20.0, 4.0), steps=(100, 200, 400), even="logsnr"):
-    """Against DOP853 at a relative tolerance of 1e-12, in log(sigma / alpha)."""
-    high, low = levels(process, *ends, 1)
-    x = start(process, high, c=2)
-    exact = ring_map(np.asarray(x / process.alpha(jnp.asarray(high))), *np.exp(-np.asarray(ends) / 2))
-    return slope(solver, process, mixture(process, RING, WIDTH), exact * process.alpha(low), x, ends, steps, even)
+def even_in_logsnr(process, high=-8.0, low=8.0):
+    """`grid(n)` between two finite levels."""
+    return lambda n: levels(process, high, low, n)
 
 
-def ring_map(y, s, s_next):
-    """Where the ODE dy = epsilon ds takes y = x / alpha, with s = sigma / alpha."""
-
-    def rate(u, flat):
-        points, total = flat.reshape(-1, 2), WIDTH**2 + np.exp(2 * u)
-        apart = points[:, None] - RING
-        logits = -(apart**2).sum(-1) / (2 * total)
-        share = np.exp(logits - logits.max(1, keepdims=True))
-        share /= share.sum(1, keepdims=True)
-        return (np.exp(2 * u) / total * (share[..., None] * apart).sum(1)).ravel()
-
-    ends = np.log(s), np.log(s_next)
-    return solve_ivp(rate, ends, y.ravel(), method="DOP853", rtol=1e-12, atol=1e-12).y[:, -1].reshape(y.shape)
+def far(solver, steps=(120, 240, 480)):
+    """`slopes` of rectified flow and of a variance-exploding process, from so much noise that x0 does not move in the
+    first steps, which are of lower order if a solver remembers."""
+    processes = RectifiedFlow(), EDM(sigma_max=1e6)
+    return [found for p in processes for found in slopes(solver, p, even_in_logsnr(p, -24.0, 2.0), steps)]
 
 
 def point(solver, process, steps=(1, 2, 5)):
@@ -95,10 +99,45 @@ def along(solver, process, denoise, taus, x, fresh=0.3):
     return jax.jit(lambda x: jax.lax.scan(step, (x, solver.start(x)), (rows[:-1], rows[1:]))[0][0])(x)
 
 
-def law(solver, process, taus, b=4000):
+class Told:
+    """Noise that is told: `draws` one after the other, as a step asks."""
+
+    def __init__(self, draws):
+        self.draws, self.asked = draws, []
+
+    def __call__(self, tau, tau_next):
+        self.asked.append((tau, tau_next))
+        return self.draws[len(self.asked) - 1]
+
+    def knowing(self, tau):
+        return self
+
+
+def law(solver, process, taus, mean=MEAN, variance=VARIANCE, denoise=None):
+    """Mean and variance of what a noisy solver that remembers nothing makes of Gaussian data, exactly: its steps are
+    linear."""
+    shape = (5, 1, 1, 1, 1)
+    denoise = denoise or gaussian(process, mean, variance)
+
+    def step(moments, now):
+        unit = jnp.eye(5).reshape(5, *shape)
+        x, noise = unit[1], Told(unit[2:])  # each tells of itself in an example of its own; the first has none
+        y, _ = solver.step(denoise, process, x, *(jnp.full(shape[:2], t) for t in now), noise, solver.start(x))
+        bias, *gains = (y[0], *(y[1:] - y[0]))
+        return (gains[0] * moments[0] + bias, sum((g**2 for g in gains[1:]), gains[0] ** 2 * moments[1])), None
+
+    @jax.jit
+    def run(taus):
+        alpha, sigma = process.alpha(taus[0]), process.sigma(taus[0])
+        start = jnp.full((1, 1, 1, 1), alpha * mean), jnp.full((1, 1, 1, 1), alpha**2 * variance + sigma**2)
+        return jax.lax.scan(step, start, (taus[:-1], taus[1:]))[0]
+
+    return tuple(float(moment.squeeze()) for moment in run(jnp.asarray(taus)))
+
+
+def drawn(solver, process, taus, b=4000):
     """Mean and variance of samples of Gaussian data with MEAN and VARIANCE; standard errors 0.008 and 2.2 %."""
-    x = start(process, 1.0, b=b)
-    found = march(solver, process, gaussian(process, MEAN, VARIANCE), taus, x)
+    found = march(solver, process, gaussian(process, MEAN, VARIANCE), taus, start(process, 1.0, b=b))
     return float(found.mean()), float(found.var())
 
 

@@ -8,7 +8,7 @@ import pytest
 from diorama.core.errors import UserError
 from diorama.process import EDM, CosineVP, RectifiedFlow
 from diorama.sample.solver.adaptive import Adaptive
-from tests.sample.solver.slopes import STARTS, THREE, both, exact
+from tests.sample.solver.checks import STARTS, THREE, both, ends
 
 
 def walk(solver, process, x, high=1.0, low=0.0):
@@ -25,9 +25,9 @@ def walk(solver, process, x, high=1.0, low=0.0):
 @cache
 def found(process, tolerance):
     """Error of each example, and evaluations, from pure noise to data."""
-    x = jnp.asarray(STARTS) * process.sigma(1.0)
+    x, exact = ends(process, 1.0, 0.0)
     y, asked = walk(Adaptive(tolerance, limit=400), process, x)
-    return np.abs(y - exact(process, x, 1.0, 0.0)).max((1, 2, 3, 4)), np.asarray(asked)[:, 0]
+    return np.abs(y - exact).max((1, 2, 3, 4)), np.asarray(asked)[:, 0]
 
 
 @pytest.mark.parametrize("process", THREE, ids=lambda p: type(p).__name__)
@@ -72,8 +72,8 @@ def test_parts_are_bounded(x64):
 
 def test_frames_that_wait_are_left_alone_and_do_not_dilute_the_error(x64):
     """Frame 1 goes from 0.8 to data while frame 0 waits, and the other way round."""
-    x, process = jnp.asarray(STARTS), RectifiedFlow()
-    truth = exact(process, x, 0.8, 0.0)
+    process = RectifiedFlow()
+    x, truth = ends(process, 0.8, 0.0)
     for mover in (0, 1):
         low = np.full(2, 0.8)
         low[mover] = 0.0

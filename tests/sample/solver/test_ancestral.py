@@ -8,7 +8,7 @@ from diorama.sample import DDIM, Euler, Heun, grid
 from diorama.sample.solver.ancestral import Ancestral
 from diorama.sample.solver.dpm_single import DPMSingle
 from diorama.sample.solver.midpoint import Midpoint
-from tests.sample.solver.slopes import MEAN, STARTS, THREE, VARIANCE, Told, law
+from tests.sample.solver.checks import MEAN, STARTS, THREE, VARIANCE, Told, law
 from tests.sample.truths import gaussian, march, order
 
 

@@ -5,7 +5,7 @@ import pytest
 from diorama.process import Prediction
 from diorama.sample import grid
 from diorama.sample.solver.consistency import Consistency
-from tests.sample.solver.slopes import MEAN, STARTS, THREE, VARIANCE, Told, law
+from tests.sample.solver.checks import MEAN, STARTS, THREE, VARIANCE, Told, law
 from tests.sample.truths import gaussian_map
 
 every_process = pytest.mark.parametrize("process", THREE, ids=lambda p: type(p).__name__)

@@ -6,7 +6,7 @@ from diorama.process import EDM, RectifiedFlow, ZeroTerminal
 from diorama.sample import DDIM
 from diorama.sample.solver.deis import DEIS
 from diorama.sample.solver.lms import LMS
-from tests.sample.solver.checks import MEAN, point, slopes, start, waits
+from tests.sample.solver.checks import MEAN, far, point, start, waits
 from tests.sample.truths import gaussian, march
 
 both_axes = pytest.mark.parametrize("axis", ["logsnr", "tau"])
@@ -15,8 +15,8 @@ both_axes = pytest.mark.parametrize("axis", ["logsnr", "tau"])
 @both_axes
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_it_reaches_its_order(order, axis, x64):
-    for name, (slope, errors) in slopes(DEIS(order, axis)).items():
-        assert slope == pytest.approx(order, abs=0.3), (name, errors)
+    for slope, _ in far(DEIS(order, axis)):
+        assert slope == pytest.approx(order, abs=0.3)
 
 
 def test_first_order_is_ddim(x64):

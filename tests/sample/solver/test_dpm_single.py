@@ -5,7 +5,7 @@ import pytest
 from diorama.core.errors import UserError
 from diorama.process import CosineVP
 from diorama.sample.solver.dpm_single import DPMSingle
-from tests.sample.solver.slopes import MEAN, STARTS, VARIANCE
+from tests.sample.solver.checks import MEAN, STARTS, VARIANCE
 from tests.sample.truths import gaussian, march
 
 

@@ -7,7 +7,7 @@ from diorama.process import EDM, CosineVP, RectifiedFlow
 from diorama.sample import Euler, Heun, grid
 from diorama.sample.solver.edm import Churn
 from diorama.sample.solver.midpoint import Midpoint
-from tests.sample.solver.slopes import MEAN, STARTS, VARIANCE, Told, law
+from tests.sample.solver.checks import MEAN, STARTS, VARIANCE, Told, law
 from tests.sample.truths import gaussian, order
 
 
@@ -75,3 +75,9 @@ def test_noise_that_is_too_large_is_seen_in_the_law(x64):
 def test_more_churn_than_the_paper_allows_is_refused():
     with pytest.raises(UserError, match=r"gamma=0\.5: churn lies in"):
         Churn(gamma=0.5)
+
+
+@pytest.mark.parametrize("wrong", [{"s_min": 2.0, "s_max": 1.0}, {"s_min": -1.0}, {"s_noise": -1.0}], ids=str)
+def test_noise_that_cannot_be_is_refused(wrong):
+    with pytest.raises(UserError, match="s_min is at most s_max, and none is below 0"):
+        Churn(**wrong)

@@ -1,11 +1,13 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diorama.process import EDM, CosineVP, RectifiedFlow
+from diorama.core.errors import UserError
+from diorama.process import EDM, CosineVP, Prediction, RectifiedFlow
 from diorama.sample import DPMSolver, grid
 from diorama.sample.solver.exponential import SEEDS
-from tests.sample.solver.slopes import MEAN, STARTS, VARIANCE, Told, law
+from tests.sample.solver.checks import MEAN, STARTS, VARIANCE, Told, law
 from tests.sample.truths import gaussian, order
 
 
@@ -48,3 +50,30 @@ def test_its_law_is_of_second_order(process, eta, x64):
         errors.append(abs(variance - VARIANCE))
     assert order(steps, errors) == pytest.approx(2, abs=0.3)
     assert errors[-1] < abs(law(DPMSolver(1, eta), process, grid.Uniform()(process, n))[1] - VARIANCE) / 20
+
+
+def test_more_noise_than_the_reverse_sde_s_keeps_the_law(x64):
+    process, steps = RectifiedFlow(), (128, 256, 512)
+    errors = [abs(law(SEEDS(2.0), process, grid.Uniform()(process, n))[1] - VARIANCE) for n in steps]
+    assert order(steps, errors) == pytest.approx(2, abs=0.3)
+
+
+def test_a_frame_without_a_half_way_is_seen_as_it_is(x64):
+    """One that leaves alpha = 0, and one that ends in data, beside one that looks half-way."""
+    process, x, seen = RectifiedFlow(), jnp.asarray(STARTS[:, [0, 1, 0]]), []
+    ends = (jnp.broadcast_to(jnp.asarray(row), (8, 3)) for row in ((1.0, 0.6, 0.3), (0.7, 0.4, 0.0)))
+
+    def denoise(x, tau):
+        jax.debug.callback(lambda x: seen.append(x), x)
+        return Prediction(0 * x, 0 * x)
+
+    SEEDS().step(denoise, process, x, *ends, Told(np.ones((2, *x.shape))), ())
+    jax.effects_barrier()
+    first, second = seen
+    np.testing.assert_array_equal(second[:, [0, 2]], first[:, [0, 2]])
+    assert np.abs(second[:, 1] - first[:, 1]).min() > 0.01
+
+
+def test_less_than_no_noise_is_refused():
+    with pytest.raises(UserError, match=r"eta=-0\.5: fresh noise"):
+        SEEDS(-0.5)

@@ -3,7 +3,7 @@ import numpy as np
 
 from diorama.process import EDM, CosineVP
 from diorama.sample.solver.midpoint import Midpoint
-from tests.sample.solver.slopes import MEAN, STARTS, VARIANCE
+from tests.sample.solver.checks import MEAN, STARTS, VARIANCE
 from tests.sample.truths import gaussian, march
 
 

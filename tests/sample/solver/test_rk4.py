@@ -2,7 +2,7 @@ import pytest
 
 from diorama.sample import grid
 from diorama.sample.solver.rk4 import RK4
-from tests.sample.solver.slopes import THREE, slopes
+from tests.sample.solver.checks import THREE, slopes
 
 
 @pytest.mark.parametrize("process", THREE, ids=lambda p: type(p).__name__)

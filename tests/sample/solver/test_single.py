@@ -17,7 +17,7 @@ from diorama.sample.solver.exponential import SEEDS
 from diorama.sample.solver.midpoint import Midpoint
 from diorama.sample.solver.rk4 import RK4
 from diorama.sample.solver.single import Single
-from tests.sample.solver.slopes import MEAN, STARTS, THREE, VARIANCE, even_in_logsnr, slopes
+from tests.sample.solver.checks import MEAN, STARTS, THREE, VARIANCE, even_in_logsnr, slopes
 from tests.sample.truths import gaussian, march
 
 SOLVERS = [Midpoint(), RK4(), DPMSingle(2), DPMSingle(3), Adaptive(1e-3)]
