@@ -238,7 +238,8 @@ def way(a: dict[str, np.ndarray], which: str) -> Markup:
             axis.set_yticks(rows, [f"{row + 1}:  τ {taus[row]:.2f}" for row in rows])
             axis.set_xticks(sorted({1, *np.linspace(1, len(power), min(len(power), 8)).round().astype(int).tolist()}))
             if name == "latents":
-                at = np.interp(-a["drowns"], -taus, np.arange(len(taus)))
+                least = np.minimum.accumulate(taus)  # restarts go back up
+                at = np.interp(-a["drowns"], -least, np.arange(len(taus)))
                 axis.plot(np.arange(1, len(power) + 1), at, color="#000000", marker="o", lw=1.4, label="drowns")
         for axis in axes[len(shown_of) :]:
             axis.set_axis_off()

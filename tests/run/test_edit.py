@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from diorama.core import UserError
+from diorama.run import Folder
 from diorama.run.edit import edit
 from diorama.run.generate import Generator
 from diorama.sample import DPMSolver, Euler
+from diorama.sample.grid import FromSpectrum, Uniform
 from diorama.sample.invert import FixedPoint, Naive, Reversible
 from diorama.sample.plan import Restart
 
@@ -41,6 +43,15 @@ def test_what_is_not_changed_comes_back(generator):
 def test_an_edit_into_the_same_words_without_guidance_is_the_round_trip(generator):
     found = run(generator, target=SEVEN, guidance=generator.run.sampling.guidance.scaled(1.0))
     np.testing.assert_array_equal(found.media, found.again)
+
+
+def test_a_grid_from_the_spectrum_is_fitted_first(generator, monkeypatch):
+    def fitted(folder, run):
+        assert run.sampling.grid == FromSpectrum()
+        return replace(run, sampling=replace(run.sampling, grid=Uniform()))
+
+    monkeypatch.setattr(Folder, "fitted", fitted)
+    assert run(generator, grid=FromSpectrum(), steps=2).error < 1e-5
 
 
 def test_what_cannot_be_edited(generator):

@@ -66,6 +66,18 @@ def test_what_was_drawn_is_not_drawn_again(swept, monkeypatch):
         np.testing.assert_array_equal(measure.values, other.values)
 
 
+def test_scales_that_hardly_differ_are_drawn_apart(swept, monkeypatch):
+    drawn = []
+
+    def draw(self, prompts, labels, *, scales, **more):
+        drawn.append(float(scales[0]))
+        return np.zeros((len(prompts), 1, 32, 32, 3), np.uint8)
+
+    monkeypatch.setattr(Generator, "draw", draw)
+    sweep_run(swept[0], (1.0, 1.000001))
+    assert drawn == [pytest.approx(1.000001, abs=1e-7)]
+
+
 def test_a_run_that_takes_no_conditions_has_nothing_to_sweep(tmp_path):
     bare = replace(SMALL.denoiser, denoiser=replace(SMALL.denoiser.denoiser, conditions={}))
     write_text(tmp_path / "config.txt", replace(SMALL, denoiser=bare).text())

@@ -122,6 +122,9 @@ def test_what_is_wrong_with_a_file_is_said(toy, mine, tmp_path):
     mine.write_text("import nothing_of_that_name")
     with pytest.raises(UserError, match="cannot be run: ModuleNotFoundError"):
         own_solvers(mine)
+    mine.write_text("raise SystemExit(3)")
+    with pytest.raises(UserError, match="cannot be run: SystemExit"):
+        own_solvers(mine)
     mine.write_text(MINE.replace("Mine", "Broken"))
     with pytest.raises(UserError, match=r"Broken\(\) of your file failed in 'toy': ValueError\('no step'\)"):
         run(Lab(own=own_solvers(mine)), tmp_path / "out", show=False)
