@@ -34,6 +34,7 @@ from diorama.process.gaussian import Process, divide, expand
 from diorama.process.noise import Brownian, White
 from diorama.process.prediction import Prediction
 from diorama.sample.guidance.guidance import apart, like, plus, together
+from diorama.sample.sample import check
 
 
 class Particles(Module):
@@ -74,8 +75,8 @@ def tilted(
     than `threshold` n of them count. That happens within an example alone: it comes out the same in any company.
 
     Weights spread with the number of values a clip has, as g in (2) is a sum over all: where `effective` falls to 1/n,
-    the particles are too few, and the clip is but the best of n. Raises `UserError` for a plan that rises or does not
-    fit, frames that are known and not given, and coloured noise.
+    the particles are too few, and the clip is but the best of n. Raises `UserError` for a plan that rises, does not
+    fit or leaves [0, 1], frames that are known and not given, and coloured noise.
     """
     _check(process, plan, shape, given, particles)
     b, n, process = ids.shape[0], particles, process.of(shape)
@@ -142,12 +143,10 @@ def tilted(
         return (x, g, jnp.where(again, 0.0, log_weights), log_evidence), effective
 
     x = process.add_noise(known + jnp.zeros_like(start), start, first)
-    begun: tuple[Array, ...] = (
-        x,
-        jnp.zeros((b * n, shape[0]), x.dtype),
-        jnp.zeros((b, n), x.dtype),
-        jnp.zeros(b, x.dtype),
-    )
+    g = jnp.zeros((b * n, shape[0]), x.dtype)  # at tau = 1 it does not count, for no noise is added there
+    if ((plan[0] > 0) & (plan[0] < 1)).any():
+        g = told(x, first)[1]
+    begun: tuple[Array, ...] = (x, g, jnp.zeros((b, n), x.dtype), jnp.zeros(b, x.dtype))
     (x, _, log_weights, log_evidence), effective = jax.lax.scan(
         step, begun, (jnp.arange(len(rows) - 1), rows[:-1], rows[1:])
     )
@@ -156,10 +155,9 @@ def tilted(
 
 
 def _check(process: Process, plan: np.ndarray, shape: Shape, given: Array | None, particles: int) -> None:
-    if plan.ndim != 2 or plan.shape[1] != shape[0] or (np.diff(plan, axis=0) > 0).any():
-        raise UserError(f"particles walk a plan (steps + 1, {shape[0]}) that never rises, and this is none")
-    if given is None and (plan[0] < 1).any():
-        raise UserError("the plan starts frames below tau = 1, so pass `given` with their content")
+    if (np.diff(plan, axis=0) > 0).any():
+        raise UserError("particles walk a plan that never rises, and this one does")
+    check(plan, shape, given)
     if not isinstance(process.noise, White):
         raise UserError("particles are weighed by differences of scores in white noise: use a process with White()")
     if particles < 1:

@@ -8,7 +8,7 @@ import pytest
 from diorama.core import UserError
 from diorama.evaluate import truth
 from diorama.evaluate.truth import Classes, Mixture
-from diorama.process import EDM, Coloured, RectifiedFlow
+from diorama.process import EDM, Coloured, Prediction, RectifiedFlow
 from diorama.sample import ClassifierFree, Euler, grid, plan, sample
 from diorama.sample.tilted import tilted
 
@@ -110,6 +110,23 @@ def test_a_worse_denoiser_is_a_reference_too():
     np.testing.assert_allclose(by_law.clips, by_condition.clips, atol=1e-4)
 
 
+def test_frames_that_start_below_1_weigh_from_their_first_step():
+    """Where x0 and epsilon differ so that g = 1, the weight is w (w - 1) / 2 q(tau), by any steps: q(0.6) here."""
+    process, rows = RectifiedFlow(), np.asarray([0.6, 0.4, 0.0])[:, None]
+
+    def strong(x, tau, conditions):
+        return Prediction(0 * x, x / process.at(tau, x.ndim).sigma)
+
+    def weak(x, tau, conditions):
+        at, pair = process.at(tau, x.ndim), strong(x, tau, conditions)
+        whole = at.alpha**2 + at.sigma**2
+        return Prediction(pair.x0 + at.sigma**2 / whole, pair.epsilon - at.alpha * at.sigma / whole)
+
+    found = tilted(strong, process, rows, IDS[:2], POINT, reference=weak, scale=3.0, particles=1, seed=0,
+                   given=jnp.zeros((2, *POINT)))  # fmt: skip
+    np.testing.assert_allclose(found.log_evidence, 3 * 0.6**2 / (0.4**2 + 0.6**2), rtol=1e-5)
+
+
 def test_what_particles_cannot_do():
     process, rows = RectifiedFlow(), plan.joint(grid.Uniform()(RectifiedFlow(), 4), 1)
 
@@ -119,5 +136,8 @@ def test_what_particles_cannot_do():
 
     wrong("never rises", rows=rows[::-1])
     wrong("pass `given`", rows=rows[1:])
+    wrong("lie in", rows=rows - 0.2)
+    wrong("lie in", rows=np.where(rows == 0, np.nan, rows))
+    wrong("of 1 frames", rows=np.repeat(rows, 2, axis=1))
     wrong("white noise", process=RectifiedFlow(noise=Coloured()))
     wrong("at least 1", n=0)
