@@ -9,10 +9,11 @@ import numpy as np
 
 from diorama.core.array import Array
 from diorama.core.random import per_example, stream
-from diorama.process.gaussian import Process, expand
+from diorama.process.gaussian import Process
 from diorama.process.noise import Brownian
 from diorama.process.prediction import Prediction
 from diorama.sample import Solver
+from diorama.sample.solver.solver import advance
 
 
 def march(
@@ -50,8 +51,7 @@ def marcher(
 
         def step(state: tuple[Array, Any], now: tuple[Array, Array]) -> tuple[tuple[Array, Any], None]:
             (x, carry), (tau, tau_next) = state, now
-            moved, carry = solver.step(denoise, process, x, tau, tau_next, noise, carry)
-            return (jnp.where(expand(tau_next != tau, x.ndim), moved, x), carry), None
+            return advance(solver, denoise, process, x, tau, tau_next, noise, carry), None
 
         return jax.lax.scan(step, (x, solver.start(x)), (rows[:-1], rows[1:]))[0][0]
 
