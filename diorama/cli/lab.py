@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from diorama.cli.console import say
+from diorama.cli.console import complain, say
 
 
 def lab(
@@ -22,7 +22,8 @@ def lab(
 ) -> None:
     """Measure every solver, grid, guidance and inversion against exact truths, and write one page.
 
-    Rows that were measured before, with the same settings and code, are read back.
+    Your own solvers come first. Rows that were measured before, with the same settings and code, are read back, so a
+    run that was stopped goes on.
 
     Example:  [bold]diorama lab --quick --solver mine.py[/bold]
     """
@@ -34,6 +35,12 @@ def lab(
     known = {kind.__name__: kind for kind in PROCESSES if kind is not ShiftedBySize}
     if process not in known:
         raise UserError(f"--process {process}: choose one of {', '.join(known)}")
-    results = run(Lab(quick, known[process](), own_solvers(solver) if solver else ()), out)
+    try:
+        results = run(Lab(quick, known[process](), own_solvers(solver) if solver else ()), out)
+    except KeyboardInterrupt:
+        complain("stopped; the rows measured so far are kept: run the same command again to go on")
+        raise
+    about = results["about"]
+    say(f"rows: {about['measured']} measured, {about['rows'] - about['measured']} read back")
     say(f"results: {out / 'lab.json'}")
     say(f"page: {write_lab_page(results, out)}")

@@ -2,7 +2,6 @@
 
 import difflib
 import importlib.util
-import traceback
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
@@ -38,7 +37,7 @@ def load(name: str, curation: bool = False) -> ModuleType:
 
     Raises `UserError` that lists the known recipes (of curation, or of runs), or says what the file lacks.
     """
-    from diorama.core.errors import UserError
+    from diorama.core.errors import UserError, fault
 
     path = Path(name) if name.endswith(".py") else known().get(name)
     if path is None:
@@ -55,20 +54,8 @@ def load(name: str, curation: bool = False) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever it is, it is the recipe's
-        raise _fault(path, error) from None
+        raise fault(path, error) from None
     return module
-
-
-def _fault(path: Path, error: Exception) -> Exception:
-    """What is wrong with a recipe's file, and in which of its lines."""
-    from diorama.core.errors import UserError
-
-    if isinstance(error, UserError):
-        return error
-    calls = traceback.extract_tb(error.__traceback__)
-    frames = [call.lineno for call in calls if Path(call.filename) == path.resolve()]
-    line = error.lineno if isinstance(error, SyntaxError) else frames[-1] if frames else None
-    return UserError(f"{path}{f', line {line}' if line else ''}: {type(error).__name__}: {error}")
 
 
 def resolve(name: str, settings: list[str], seed: int | None = None) -> "Run":
@@ -100,7 +87,7 @@ def policy(name: str, settings: list[str]) -> "Curation":
 
 def _made(name: str, kind: type[T]) -> T:
     """What recipe() of the recipe `name` returns."""
-    from diorama.core.errors import UserError
+    from diorama.core.errors import UserError, fault
     from diorama.data import Curation
 
     module = load(name, curation=kind is Curation)
@@ -110,7 +97,7 @@ def _made(name: str, kind: type[T]) -> T:
     try:
         made = make()
     except Exception as error:  # whatever it is, it is the recipe's
-        raise _fault(Path(str(module.__file__)), error) from None
+        raise fault(Path(str(module.__file__)), error) from None
     if not isinstance(made, kind):
         wanted = f"it should return a {kind.__name__}"
         raise UserError(f"recipe() of the recipe {name} returned a {type(made).__name__}: {wanted}")

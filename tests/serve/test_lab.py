@@ -3,6 +3,7 @@
 import pytest
 
 from diorama.cli.lab import lab
+from diorama.cli.main import main
 from diorama.core.errors import UserError
 from diorama.evaluate.lab import lab as module
 from diorama.serve.lab import figure, ranking, short, write_lab_page
@@ -75,7 +76,7 @@ def test_names_and_figures_are_short():
     assert [figure(x) for x in (0.12345, 1.2e-7, 0.0, None)] == ["0.123", "1.2e-07", "0", "–"]
 
 
-def test_the_command_names_what_there_is(tmp_path, monkeypatch):
+def test_the_command_names_what_there_is(tmp_path, monkeypatch, capsys):
     with pytest.raises(UserError, match="--process VP: choose one of RectifiedFlow, CosineVP"):
         lab(process="VP")
     seen = []
@@ -83,3 +84,15 @@ def test_the_command_names_what_there_is(tmp_path, monkeypatch):
     lab(quick=True, out=tmp_path, process="RectifiedFlow")
     assert seen[0].quick
     assert (tmp_path / "lab.html").exists()
+    assert "rows: 9 measured, 0 read back" in capsys.readouterr().out
+
+
+def test_a_stopped_laboratory_says_how_it_goes_on(tmp_path, monkeypatch, capsys):
+    def stopped(lab, out):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "run", stopped)
+    with pytest.raises(SystemExit) as left:
+        main(["lab", "--quick", "--out", str(tmp_path)])
+    assert left.value.code == 130
+    assert "the rows measured so far are kept: run the same command again to go on" in capsys.readouterr().err

@@ -77,10 +77,19 @@ def every_grid() -> dict[str, grid.Grid]:
 
 def evaluations(solver: Solver, process: Process, ends: tuple[float, float]) -> int:
     """How often the step from one noise time to the other asks the denoiser."""
-    asked = []
+    asked: list[int] = []
+    one_step(solver, process, ends, asked)
+    return len(asked)
+
+
+def one_step(
+    solver: Solver, process: Process, ends: tuple[float, float] = (0.5, 0.4), asked: list[int] | None = None
+) -> Any:
+    """What `solver.step` returns, not compiled; a 1 is put into `asked` whenever it asks the denoiser."""
 
     def denoise(x: Array, tau: Array) -> Prediction:
-        asked.append(1)
+        if asked is not None:
+            asked.append(1)
         seen = LAW.look(x, process, tau)
         return Prediction(seen.x0, seen.epsilon)
 
@@ -88,8 +97,7 @@ def evaluations(solver: Solver, process: Process, ends: tuple[float, float]) -> 
     noise = Brownian(jax.random.key(0)[None], LAW.shape, process.noise)
     with jax.disable_jit():
         tau, tau_next = (jnp.full((1, 1), end) for end in ends)
-        solver.step(denoise, process, x, tau, tau_next, noise, solver.start(x))
-    return len(asked)
+        return solver.step(denoise, process, x, tau, tau_next, noise, solver.start(x))
 
 
 @cache

@@ -1,6 +1,7 @@
 """The laboratory as a whole: settings, experiments in their order, and rows that a second run does not repeat."""
 
 import importlib.util
+import inspect
 import json
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diorama.core.discover import kinds
-from diorama.core.errors import UserError
+from diorama.core.errors import UserError, fault
 from diorama.core.files import write_text
 from diorama.core.machine import machine
 from diorama.core.progress import progress
@@ -49,20 +50,25 @@ def run(lab: Lab, out: Path, show: bool = True) -> dict[str, Any]:
 
     Raises `UserError` where a user's own solver fails.
     """
-    rows, begun = lab.rows(), time.monotonic()
-    found: dict[str, Any] = {}
-    left = [row for row in rows if not row.kept(out / "rows").exists()]
+    rows, begun, kept = lab.rows(), time.monotonic(), out / "rows"
+    left = [row for row in rows if not row.kept(kept).exists()]
+    for solver in lab.own:
+        _check(solver, lab.process)
     with progress(len(left), "laboratory", "rows", show=show) as bar:
-        for row in rows:
+        for row in sorted(left, key=lambda row: not row.of(lab.own)):  # a user's own first: they are what is waited for
             bar.note(f"{row.experiment}: {row.name}")
             try:
-                result = row.result(out / "rows")
+                row.result(kept)
             except Exception as error:
-                if not any(one in lab.own for one in row.subjects):
+                if not row.of(lab.own):
                     raise
-                raise UserError(f"{row.name} of your file failed in '{row.experiment}': {error!r}") from error
-            found.setdefault(row.experiment, []).append(result | {"own": any(one in lab.own for one in row.subjects)})
-            bar.advance(row in left)
+                raise _failed(
+                    next(one for one in row.subjects if one in lab.own), f" in '{row.experiment}'", error
+                ) from error
+            bar.advance()
+    found: dict[str, Any] = {}
+    for row in rows:
+        found.setdefault(row.experiment, []).append(row.result(kept) | {"own": row.of(lab.own)})
     about = {
         "quick": lab.quick, "process": repr(lab.process), "solvers": len(lab.solvers), "rows": len(rows),
         "measured": len(left), "seconds": round(time.monotonic() - begun, 1), "machine": machine(),
@@ -70,6 +76,22 @@ def run(lab: Lab, out: Path, show: bool = True) -> dict[str, Any]:
     results = {"about": about, **found}
     write_text(out / "lab.json", json.dumps(results, indent=1) + "\n")
     return results
+
+
+def _check(solver: Solver, process: Process) -> None:
+    """One step of a user's solver. Raises `UserError` where it fails or does not return what steps return."""
+    try:
+        stepped = errors.one_step(solver, process)
+    except Exception as error:
+        raise _failed(solver, "", error) from error
+    if not (isinstance(stepped, tuple) and len(stepped) == 2):
+        where = inspect.getfile(type(solver))
+        given = f"a tuple of {len(stepped)}" if isinstance(stepped, tuple) else f"a {type(stepped).__name__}"
+        raise UserError(f"{where}: step() of {solver} returned {given}: it must return the pair (x, carry)")
+
+
+def _failed(solver: Solver, where: str, error: Exception) -> UserError:
+    return UserError(f"{solver} of your file failed{where}: {fault(Path(inspect.getfile(type(solver))), error)}")
 
 
 def own_solvers(path: Path) -> tuple[Solver, ...]:
@@ -89,7 +111,7 @@ def own_solvers(path: Path) -> tuple[Solver, ...]:
         spec.loader.exec_module(module)
         found = [setting for kind in kinds([module], Solver) for setting in kind.examples()]
     except (Exception, SystemExit) as error:
-        raise UserError(f"{path} cannot be run: {error!r}") from error
+        raise UserError(f"your file cannot be run: {fault(path, error)}") from error
     if not found:
         raise UserError(
             f"{path} defines no solver: write a class with 'step', under diorama.sample.Solver, as in docs/adding.md"

@@ -30,6 +30,10 @@ class Row:
         told = [self.experiment, self.name, repr(self.settings), *code(modules)]
         return hash_bytes("\n".join(told).encode(), 8)
 
+    def of(self, some: Iterable[Any]) -> bool:
+        """Whether one of `some` is among the subjects."""
+        return any(one in self.subjects for one in some)
+
     def kept(self, folder: Path) -> Path:
         return folder / f"{self.experiment}-{self.fingerprint}.json"
 

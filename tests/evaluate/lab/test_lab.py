@@ -120,11 +120,30 @@ def test_what_is_wrong_with_a_file_is_said(toy, mine, tmp_path):
     with pytest.raises(UserError, match="defines no solver: write a class with 'step'"):
         own_solvers(mine)
     mine.write_text("import nothing_of_that_name")
-    with pytest.raises(UserError, match="cannot be run: ModuleNotFoundError"):
+    with pytest.raises(UserError, match=r"cannot be run: .*mine\.py, line 1: ModuleNotFoundError"):
         own_solvers(mine)
     mine.write_text("raise SystemExit(3)")
-    with pytest.raises(UserError, match="cannot be run: SystemExit"):
+    with pytest.raises(UserError, match=r"mine\.py, line 1: SystemExit: 3"):
+        own_solvers(mine)
+    mine.write_text("x = 1\nclass Mine(:")
+    with pytest.raises(UserError, match=r"mine\.py, line 2: SyntaxError: invalid syntax: class Mine\(:"):
         own_solvers(mine)
     mine.write_text(MINE.replace("Mine", "Broken"))
-    with pytest.raises(UserError, match=r"Broken\(\) of your file failed in 'toy': ValueError\('no step'\)"):
+    with pytest.raises(UserError, match=r"Broken\(\) of your file failed in 'toy': .*mine\.py: ValueError: no step"):
         run(Lab(own=own_solvers(mine)), tmp_path / "out", show=False)
+    assert len(toy.measured) == 1  # a user's own comes first
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ("here.x0", r"mine\.py: step\(\) of Mine\(\) returned a .*Array.*: it must return the pair \(x, carry\)"),
+        ("here.x0, carry, 1", r"returned a tuple of 3: it must return the pair \(x, carry\)"),
+        ("here.data, carry", r"Mine\(\) of your file failed: .*mine\.py, line 11: AttributeError: .*'data'"),
+    ],
+)
+def test_a_step_that_is_none_is_told_before_anything_is_measured(toy, mine, tmp_path, returned, said):
+    mine.write_text(MINE.replace("process.add_noise(here.x0, here.epsilon, tau_next), carry", returned))
+    with pytest.raises(UserError, match=said):
+        run(Lab(own=own_solvers(mine)), tmp_path / "out", show=False)
+    assert not toy.measured
