@@ -47,7 +47,7 @@ def edit(
     """Change a picture or a video of your own into what a prompt says, and keep the rest.
 
     It is taken up to noise under what it shows, and down under what it is to show; nothing is drawn at random. Written
-    are MEDIA as the run sees it (000000), as it comes back unchanged (000001), and the edit (000002).
+    are MEDIA cut to size (000000), as it comes back unedited through the codec (000001), and the edit (000002).
 
     Example:  [bold]diorama edit runs/demo seven.mp4 --from "a seven moving left" --prompt "a three moving left"[/bold]
     """
@@ -91,7 +91,7 @@ def edit(
         "strength": strength, "method": method, "guidance": how.guidance.scale, "steps": how.steps,
         "from": words, "error": found.error,
     }  # fmt: skip
-    names = [words or "as it is", "back as it was", wish or "edited"]
+    names = [words or "as it is", "there and back, through the codec", wish or "edited"]
     if out is None:
         told = [hash_file(media), str(bucket), kind, kind_wish, wish, sorted(about.items()), to_text(how)]
         out = run / "samples" / f"edit-{hash_bytes(repr(told).encode(), 4)}"
@@ -99,7 +99,10 @@ def edit(
         np.stack([given, found.again, found.media]), names, np.array([kind, kind, kind_wish]), np.arange(3), out,
         how.rate, about,
     )  # fmt: skip
-    say(f"round trip without an edit: latents miss by {found.error:.1e} of their deviation")
+    say(
+        f"round trip without an edit: latents miss by {found.error:.1e} of their deviation; "
+        "what 000001 lacks besides is the codec's"
+    )
     say(f"edit: {out / '000002'}{'.png' if bucket.frames == 1 else '.mp4'}")
     say(f"together: {sheet}")
 

@@ -11,6 +11,7 @@ from diorama.media.write import write_png
 
 _GAP = 4
 _TEXT = 12  # height of a caption's letters in pixels
+_LINES = 3  # of a caption, at most
 
 
 def contact_sheet(
@@ -23,7 +24,8 @@ def contact_sheet(
 ) -> np.ndarray:
     """Clips (t, h, w, 3) uint8, of any sizes, side by side -> (H, W, 3) uint8; written to `path` as PNG if given.
 
-    `frames` of each clip are shown in a row, evenly spaced in time. A caption stands below each clip, cut to its width.
+    `frames` of each clip are shown in a row, evenly spaced in time. A caption stands below each clip, in up to `_LINES`
+    lines of its width, and what goes beyond is cut.
     Clips with a side under `smallest` pixels are enlarged by a whole factor, pixels kept square.
     """
     times = [math.ceil(smallest / min(clip.shape[1:3])) for clip in clips]
@@ -44,7 +46,8 @@ def grid(clips: Sequence[np.ndarray], columns: int | None = None, captions: Sequ
     columns = min(columns or math.ceil(math.sqrt(len(clips))), len(clips))
     rows = math.ceil(len(clips) / columns)
     t, h, w = (max(clip.shape[axis] for clip in clips) for axis in range(3))
-    below = _TEXT + 4 if captions is not None else 0
+    lines = [_wrapped(caption, w) for caption in captions or ()]
+    below = (_TEXT + 4) * max(map(len, lines), default=0)
     out = np.full((t, rows * (h + below + _GAP) + _GAP, columns * (w + _GAP) + _GAP, 3), 255, np.uint8)
     for i, clip in enumerate(clips):
         y, x = _GAP + (i // columns) * (h + below + _GAP), _GAP + (i % columns) * (w + _GAP)
@@ -52,7 +55,7 @@ def grid(clips: Sequence[np.ndarray], columns: int | None = None, captions: Sequ
         held = clip[np.minimum(np.arange(t), len(clip) - 1)]
         out[:, top : top + clip.shape[1], left : left + clip.shape[2]] = held
         if captions is not None:
-            out[:, y + h : y + h + below, x : x + w] = _text(captions[i], below, w)
+            out[:, y + h : y + h + below, x : x + w] = _text(lines[i], below, w)
     return out
 
 
@@ -60,8 +63,21 @@ def _spaced(t: int, frames: int) -> np.ndarray:
     return np.round(np.linspace(0, t - 1, frames)).astype(int) if frames > 1 else np.array([t // 2])
 
 
-def _text(caption: str, h: int, w: int) -> np.ndarray:
+def _wrapped(caption: str, w: int) -> list[str]:
+    """The caption's words in lines of at most `w` pixels, unless a word alone is wider; at least one line."""
+    font, lines = ImageFont.load_default(_TEXT), [""]
+    for word in caption.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        if lines[-1] and font.getlength(longer) > w:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines[:_LINES]
+
+
+def _text(lines: list[str], h: int, w: int) -> np.ndarray:
     image = Image.new("RGB", (w, h), "white")
     font = ImageFont.load_default(_TEXT)
-    ImageDraw.Draw(image).text((0, 1), caption.replace("\n", " "), fill=(40, 40, 40), font=font)
+    for i, line in enumerate(lines):
+        ImageDraw.Draw(image).text((0, 1 + i * (_TEXT + 4)), line, fill=(40, 40, 40), font=font)
     return np.asarray(image)

@@ -76,6 +76,15 @@ def test_contact_sheet(tmp_path):
         contact_sheet(clips, captions=["one"])
 
 
+def test_long_captions_are_wrapped():
+    still = np.full((1, 96, 96, 3), 255, np.uint8)
+    words = "a seven moving left"
+    sheet = contact_sheet([still], captions=[words])
+    assert sheet.shape[0] == 96 + 2 * 16 + 8
+    assert sheet[4 + 96 + 16 :].min() < 100  # "left" stands below
+    assert contact_sheet([still], captions=[9 * words]).shape[0] == 96 + 3 * 16 + 8
+
+
 def test_grid_holds_the_last_frame_of_short_clips():
     long = np.arange(4, dtype=np.uint8)[:, None, None, None] * np.ones((1, 6, 6, 3), np.uint8)
     out = grid([long, long[:2]], columns=2)
