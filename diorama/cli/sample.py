@@ -22,7 +22,9 @@ def sample(
     label: Annotated[
         list[str] | None, typer.Option(help="A class, by number or name; one for all prompts, or one each.")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Samples for each prompt or label.")] = 1,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Samples for each prompt or label; 1, or as many as --ids, if left out.")
+    ] = None,
     frames: Annotated[int | None, typer.Option(min=1, help="Length; the longest trained on if left out.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Strength of the run's guidance; 1 is none.")] = None,
     weak: Annotated[
@@ -61,7 +63,7 @@ def sample(
     """
     import numpy as np
 
-    from diorama.core.config import to_text
+    from diorama.core.config import flatten, to_text
     from diorama.core.errors import UserError
     from diorama.core.files import hash_bytes
     from diorama.net import text
@@ -71,6 +73,9 @@ def sample(
 
     generator = Generator.load(run)
     config = generator.run
+    if count is None:
+        alone = max(len(prompt or []), len(label or [])) <= 1
+        count = len(ids.split(",")) if ids is not None and alone else 1
     prompts, labels = wanted(config, prompt or [], label or [], count)
     numbers = np.arange(len(prompts)) if ids is None else numbered(ids, len(prompts))
     bucket = bucket_for(met(generator), frames)
@@ -88,9 +93,13 @@ def sample(
         complain("note: this run takes no conditions, so --guidance has nothing to lead away from: give --weak")
     known = None if inpaint is None or of is None else kept(inpaint, of, bucket)
     given = None if first is None else np.repeat(picture(first, bucket)[None], len(prompts), axis=0)
-    media = generator.draw(
-        prompts, labels, ids=numbers, bucket=bucket, sampling=how, first=given, known=known, seed=seed, quiet=False
-    )
+    try:
+        media = generator.draw(
+            prompts, labels, ids=numbers, bucket=bucket, sampling=how, first=given, known=known, seed=seed, quiet=False
+        )
+    except KeyboardInterrupt:
+        complain("stopped, nothing was written: samples are written when all of them are drawn")
+        raise
     rule = {"guidance": how.guidance.scale, "rule": type(how.guidance).__name__}
     about = {**rule, "steps": how.steps, "seed": config.seed if seed is None else seed}
     names = [p or _class_name(config, i) for p, i in zip(prompts, labels, strict=True)]
@@ -98,7 +107,10 @@ def sample(
         files = [str(path) for path in (first, inpaint, of)]
         wish = [names, labels.tolist(), numbers.tolist(), str(bucket), sorted(about.items()), to_text(how), files]
         out = run / "samples" / f"{_slug(names[0])}-{hash_bytes(repr(wish).encode(), 3)}"
-    sheet = write_samples(media, names, labels, numbers, out, how.rate, about)
+    given_files = {"first": first, "inpaint": inpaint, "of": of}
+    about |= {name: str(path) for name, path in given_files.items() if path is not None}
+    resolved = generator.folder.fitted(replace(config, sampling=how)).sampling
+    sheet = write_samples(media, names, labels, numbers, out, how.rate, about | {"sampling": flatten(resolved)})
     say(f"{len(media)} sample{'s' * (len(media) > 1)} in {out}")
     say(f"together: {sheet}")
 
@@ -193,8 +205,8 @@ def frugal(
     """`how` in so many steps or evaluations, by what `diorama tune` found for them; as it is where `settings` say the
     way from noise to data. Raises `UserError`."""
     from diorama.core.errors import UserError
-    from diorama.run.tune import stale, tuned
-    from diorama.sample.tune import steps_within
+    from diorama.run.tune import budgets, stale, tuned
+    from diorama.sample.tune import asks, steps_within
 
     if steps is not None and evaluations is not None:
         raise UserError("--steps and --evaluations both say how long the way is: give one of them")
@@ -204,8 +216,17 @@ def frugal(
     ways = tuple(f"sampling.{name}" for name in ("solver", "grid", "steps", "restart"))
     way = any(setting.startswith(ways) for setting in settings)
     found = None if way or steps == evaluations else tuned(generator.folder, bucket, how, evaluations, steps)
+    shape = generator.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
+    process = generator.denoiser.process.of(shape)
     if found:
-        say(f"as tuned: {found.solver}, {found.steps} fitted steps; --set sampling.steps={found.steps} is untuned")
+        say(f"as tuned: {found.solver}, {found.steps} fitted steps (not so: --set sampling.steps={found.steps})")
+        known = budgets(generator.folder, bucket, how)
+        if evaluations is not None and evaluations not in known:
+            say(
+                f"this run was tuned for {' and '.join(map(str, known))} evaluations and not for {evaluations}: the "
+                f"best of those within {evaluations} is taken, which asks {asks(found.solver, process, found.steps)} "
+                f"times; `diorama tune --evaluations {evaluations}` finds one of its own"
+            )
         return found
     if steps == evaluations:
         return how
@@ -213,11 +234,13 @@ def frugal(
         complain("note: this run was tuned for other weights or another guidance, which is not used: tune it again")
     if evaluations is None:
         return how
-    shape = generator.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
-    most = steps_within(how.solver, generator.denoiser.process.of(shape), evaluations)
+    most = steps_within(how.solver, process, evaluations)
     if not most:
         raise UserError(f"{how.solver} asks the model more often than {evaluations} times in a step: give more")
-    say(f"untuned: {how.solver}, {most} steps on {how.grid}{', without restarts' if how.restart else ''}")
+    say(
+        f"untuned: {how.solver}, {most} steps on {how.grid}{', without restarts' if how.restart else ''}; "
+        f"`diorama tune --evaluations {evaluations}` finds what suits this run"
+    )
     return replace(how, steps=most, restart=None)
 
 
@@ -231,7 +254,11 @@ def kept(mask: Path, media: Path, bucket: "Bucket") -> "Known":
 
     frames, white = (shaped(path, bucket) for path in (media, mask))
     if len(frames) < bucket.frames or len(white) not in (1, len(frames)):
-        raise UserError(f"{media} has {len(frames)} frames, {mask} has {len(white)}, and {bucket.frames} are drawn")
+        short = len(frames) < bucket.frames
+        mend = "add --frames 1" if short and len(frames) == 1 else "give a longer file, or fewer --frames"
+        mend = mend if short else "give a mask of one frame, or of as many"
+        said = f"{media} has {len(frames)} frames, {mask} has {len(white)}, and {bucket.frames} are drawn"
+        raise UserError(f"{said}: {mend}")
     return Known(frames, (white.mean(-1) < 128).repeat(len(frames) // len(white), 0))
 
 

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from diorama.cli.console import command, say
+from diorama.cli.console import command, complain, say
+
+FEW = 16  # examples, with fewer of which a judgement says little
 
 
 def tune(
@@ -45,11 +47,21 @@ def tune(
     generator = Generator.load(run)
     bucket = bucket_for(met(generator), frames)
     how = asked(generator.run, settings or [], guidance, None, None)
+    if examples < FEW:
+        complain(f"note: {examples} examples say little of what is better, and may mislead: give --examples 64 or more")
     for found in tune_run(generator.folder, bucket, how, [int(part) for part in parts], examples=examples):
         ratio, low, high = found["ratio"]
+        fixed = found.get("grid", "fitted")
+        way = "fitted steps" if fixed == "fitted" else f"steps on {fixed}, for fitted ones did not hold"
         say(f"{found['evaluations']} evaluations: error {found['error']:.3g} [{found['low']:.3g}, {found['high']:.3g}] "
-            f"by {found['solver']} in {found['steps']} fitted steps: {ratio:.2f} [{low:.2f}, {high:.2f}] of the best "
-            f"fixed choice, {found['fixed'][0]['solver']} on {found['fixed'][0]['grid']}")  # fmt: skip
+            f"by {found['solver']} in {found['steps']} {way}: {ratio:.2f} [{low:.2f}, {high:.2f}] of the best "
+            f"fixed choice in hindsight, {found['fixed'][0]['solver']} on {found['fixed'][0]['grid']}")  # fmt: skip
+        if low > 1:
+            complain("note: that fixed choice was better on new examples and not on those fitted to, so they are too "
+                     "few to tell: give more --examples")  # fmt: skip
     say(f"{bucket}: root mean square over {found['n']} other examples, 95 % intervals; the reference is good to "
         f"{found['reference']:.1g}. next:")  # fmt: skip
-    say(f"  {command('sample', run, '--evaluations', parts[0])}")
+    shape = [] if frames is None else ["--frames", frames]
+    led = [] if guidance is None else ["--guidance", guidance]
+    further = [part for setting in settings or [] for part in ("--set", setting)]
+    say(f"  {command('sample', run, '--evaluations', parts[0], *shape, *led, *further)}")

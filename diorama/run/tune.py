@@ -87,11 +87,18 @@ def key(folder: Folder, how: Sampling) -> str:
 
 def note(tuned: Tuned) -> dict[str, Any]:
     """What is kept: the choice as `choice`, with `error` and its interval `low` to `high` on new prompts and noise, the
-    `ratio` to the best fixed choice with its interval, and those choices as `fixed`."""
+    `ratio` to the fixed choice that turned out best there with its interval, and those choices as `fixed`; as `grid`
+    the fixed grid that stood where fitted times did not hold, or "fitted"."""
     best = tuned.best
     choice = to_text(Choice(best.solver, best.grid, best.steps))  # type: ignore[arg-type]
     fixed = [_row(row) | {"grid": str(row.grid)} for row in tuned.fixed[:SHOWN]]
-    return {"choice": choice, "ratio": list(tuned.ratio), **_row(best), "fixed": fixed}
+    return {
+        "choice": choice,
+        "ratio": list(tuned.ratio),
+        **_row(best),
+        "grid": str(tuned.fallback or "fitted"),
+        "fixed": fixed,
+    }
 
 
 def _row(row: Row) -> dict[str, Any]:
@@ -116,6 +123,11 @@ def tuned(
         return None
     choice = parse(min(fitting, key=lambda one: one["error"])["choice"], Choice, fill=True)
     return replace(how, solver=choice.solver, grid=choice.grid, steps=choice.steps, restart=None)
+
+
+def budgets(folder: Folder, bucket: Bucket, how: Sampling) -> list[int]:
+    """For which numbers of evaluations `tuned` has something, ascending."""
+    return sorted(map(int, _read(folder).get(str(bucket), {}).get(key(folder, how), {})))
 
 
 def stale(folder: Folder, bucket: Bucket, how: Sampling) -> bool:

@@ -13,7 +13,7 @@ A few examples that end in another mode make most of an error: with fewer than s
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -88,12 +88,15 @@ class Tuned:
     """What was found for a number of evaluations.
 
     best: the tuned choice; fixed: all others, the best first.
-    ratio: the error of `best` over that of the best fixed one, on the same new examples: (value, low, high).
+    ratio: the error of `best` over that of the best fixed one, on the same new examples: (value, low, high). That one
+        is the best of many in hindsight, so that `best` may be the soundest choice and the ratio above 1.
+    fallback: the fixed grid that `best` keeps to, where what was fitted did not hold; None where it did.
     """
 
     best: Row
     fixed: tuple[Row, ...]
     ratio: tuple[float, float, float]
+    fallback: Grid | None = None
 
 
 def candidates() -> tuple[Solver, ...]:
@@ -199,11 +202,12 @@ def tune(
         squares.append((judge.off(solver, grid(process, steps)) ** 2).mean(1))
         rows.append((solver, grid, steps, asks(solver, process, steps)))
         advance(0.25 / (1 + len(choices)), "")
-    own = 1 + int(order[0])
+    own, fallback = 1 + int(order[0]), None
     if squares[own].mean() < squares[0].mean():
         solver, grid, steps, count = rows[own]
         rows[0], squares[0] = (solver, Fitted(tuple(grid(process, steps).tolist())), steps, count), squares[own]
-    return _judged(rows, np.stack(squares))
+        fallback = grid
+    return replace(_judged(rows, np.stack(squares)), fallback=fallback)
 
 
 def _judged(rows: list[tuple[Solver, Grid, int, int]], squares: np.ndarray) -> Tuned:

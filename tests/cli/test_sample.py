@@ -111,7 +111,7 @@ def test_a_mask_says_what_is_drawn_anew(tmp_path: Path) -> None:
     assert (known.media == 90).all()
     assert known.kept[0, :, :7].all()
     assert not known.kept[0, :, 9:].any()
-    with pytest.raises(UserError, match="has 1 frames"):
+    with pytest.raises(UserError, match="9 are drawn: add --frames 1"):
         kept(tmp_path / "mask.png", tmp_path / "picture.png", Bucket(frames=9, height=16, width=16))
 
 

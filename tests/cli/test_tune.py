@@ -1,6 +1,7 @@
 """`diorama tune`, and how `diorama sample` draws by what it found."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from diorama.cli.sample import frugal
 from diorama.cli.tune import tune
 from diorama.core.errors import UserError
 from diorama.process import RectifiedFlow
+from diorama.run import Generator
 from diorama.run import tune as tuning
 from diorama.sample import DPMSolver, Heun, grid
 from diorama.sample.plan import Restart
@@ -24,10 +26,11 @@ def generator(monkeypatch):
     """A run that was tuned for two evaluations."""
 
     def tuned(folder, bucket, how, evaluations=None, steps=None):
-        fits = 2 in (steps, evaluations)
+        fits = steps == 2 or evaluations in (2, 3)
         return how.__class__(DPMSolver(2), FOUND, 2, guidance=how.guidance) if fits else None
 
     monkeypatch.setattr(tuning, "tuned", tuned)
+    monkeypatch.setattr(tuning, "budgets", lambda *about: [2])
     monkeypatch.setattr(tuning, "stale", lambda *about: True)
     codec = SimpleNamespace(latent_shape=lambda *size: (1, 4, 4, 2))
     return SimpleNamespace(folder=None, codec=codec, denoiser=SimpleNamespace(process=RectifiedFlow()))
@@ -37,7 +40,11 @@ def test_draws_as_tuned_and_says_so(generator, capsys):
     for asked in ((2, None), (None, 2)):
         found = frugal(generator, STILL, HOW, *asked, [])
         assert (found.solver, found.grid) == (DPMSolver(2), FOUND)
-        assert "as tuned: DPMSolver" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "as tuned: DPMSolver" in said
+        assert "tuned for 2 evaluations" not in said
+    assert frugal(generator, STILL, HOW, None, 3, []).grid == FOUND
+    assert "tuned for 2 evaluations and not for 3" in capsys.readouterr().out
 
 
 def test_what_is_set_comes_first(generator, capsys):
@@ -53,6 +60,7 @@ def test_falls_back_to_the_runs_own_way_within_the_budget(generator, capsys):
     said = capsys.readouterr()
     assert "tune it again" in said.err
     assert "untuned: Heun" in said.out
+    assert "`diorama tune --evaluations 7`" in said.out
     assert frugal(generator, STILL, HOW, 9, None, []) is HOW
     with pytest.raises(UserError, match="one of them"):
         frugal(generator, STILL, HOW, 2, 2, [])
@@ -68,3 +76,23 @@ def test_falls_back_to_the_runs_own_way_within_the_budget(generator, capsys):
 def test_what_is_tuned_cannot_be_set(tmp_path):
     with pytest.raises(UserError, match="are what is tuned"):
         tune(tmp_path, "8", settings=["sampling.solver=Euler"], examples=2)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What `diorama tune` says, and what it found is made up."""
+    row = {"solver": "Heun()", "steps": 2, "evaluations": 4, "error": 0.2, "low": 0.1, "high": 0.3}
+    fixed = [row | {"grid": "Uniform()"}]
+    found = row | {"ratio": [1.3, 1.1, 1.5], "grid": "Cosine()", "fixed": fixed, "n": 4, "reference": 1e-4}
+    loaded = SimpleNamespace(run=RUN, folder=SimpleNamespace(path=Path("none")))
+    monkeypatch.setattr(Generator, "load", lambda path: loaded)
+    monkeypatch.setattr(tuning, "tune_run", lambda *about, **more: iter([found]))
+
+
+def test_says_what_did_not_hold_and_the_whole_command(told, capsys):
+    tune(Path("runs/x"), "4", frames=1, guidance=3.0, settings=["sampling.guidance=APG"], examples=4)
+    said = capsys.readouterr()
+    assert "2 steps on Cosine(), for fitted ones did not hold: 1.30 [1.10, 1.50]" in said.out
+    assert "diorama sample runs/x --evaluations 4 --frames 1 --guidance 3.0 --set sampling.guidance=APG" in said.out
+    assert "4 examples say little" in said.err
+    assert "give more --examples" in said.err

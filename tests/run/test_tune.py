@@ -9,7 +9,7 @@ import pytest
 
 from diorama.run import Folder, Generator
 from diorama.run import tune as tuning
-from diorama.run.tune import stale, tune_run, tuned
+from diorama.run.tune import budgets, stale, tune_run, tuned
 from diorama.sample import Euler, grid
 from diorama.sample import tune as fitting
 from tests.run.conftest import RUN, STILL, VIDEO
@@ -36,6 +36,7 @@ def test_says_what_it_found(found):
         assert one["low"] <= one["error"] <= one["high"]
         assert one["ratio"][0] == pytest.approx(one["error"] / one["fixed"][0]["error"])
         assert {row["grid"] for row in one["fixed"]} == {"Uniform()", "Cosine()"}
+        assert one["grid"] in ("fitted", "Uniform()", "Cosine()")
         assert one["n"] == 6
         assert 0 < one["reference"] < np.inf
     kept = json.loads((folder.path / "tuned.json").read_text())
@@ -57,6 +58,8 @@ def test_serves_what_it_was_made_for(found):
     assert tuned(folder, STILL, HOW, evaluations=3).steps == 2
     assert tuned(folder, STILL, HOW, steps=2) == tuned(folder, STILL, HOW, evaluations=2)
     assert tuned(folder, STILL, replace(HOW, batch=2, steps=9), steps=4) == replace(best, batch=2)
+    assert budgets(folder, STILL, HOW) == [2, 4]
+    assert budgets(folder, VIDEO, HOW) == []
     assert tuned(folder, STILL, HOW, evaluations=1) is None
     assert tuned(folder, STILL, HOW, steps=3) is None
     assert tuned(folder, VIDEO, HOW, evaluations=4) is None

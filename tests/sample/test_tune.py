@@ -116,6 +116,7 @@ def test_tuned_is_better_than_every_fixed_choice_on_new_noise(problem):
     errors = [row.error for row in found.fixed]
     assert errors == sorted(errors)
     assert found.best.error < 0.8 * errors[0]
+    assert found.fallback is None
     assert found.ratio[0] == pytest.approx(found.best.error / errors[0])
     assert found.ratio[1] <= found.ratio[0] <= found.ratio[2]
     assert found.best.low <= found.best.error <= found.best.high
@@ -144,7 +145,8 @@ def test_what_does_not_hold_for_new_examples_is_not_taken(problem):
     fit = Examples(lambda solver, taus: np.tile(taus, (4, 1)), np.tile(crowd, (4, 1)))
     grids = [grid.Uniform(), grid.Cosine()]
     found = tune(fit, judge, process, 8, solvers=[DPMSolver(2)], grids=grids)
-    assert found.best.grid in [grid.Fitted(tuple(each(process, 8).tolist())) for each in grids]
+    assert found.fallback in grids
+    assert found.best.grid == grid.Fitted(tuple(found.fallback(process, 8).tolist()))
     assert found.ratio[0] >= 1
 
 
