@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from diorama.core.files import write_text
@@ -92,8 +93,7 @@ def errors_plot(rows: Sequence[Results]) -> Markup:
                 _line(axis, row["evaluations"], errors, row, _place(best, row))
             _log(axis, "network evaluations", "error" if not pick else "")
             axis.set(title=title)
-            handles, labels = axis.get_legend_handles_labels()
-            axis.legend(handles[::-1], labels[::-1], fontsize=7.5, loc="lower left")
+        _names(drawing, axes[0], best_last=True)
         return svg(drawing, "Error against network evaluations")
 
 
@@ -104,12 +104,10 @@ def orders_plot(rows: Sequence[Results]) -> Markup:
         drawing, axes = panels(2)
         for kind, (axis, title) in enumerate(zip(axes, ("Steps even in log-SNR", "Steps even in σ/α"), strict=True)):
             for place, row in enumerate(rows):
-                _line(axis, row["steps"], row["errors"][kind], row, place)
+                _line(axis, row["steps"], row["errors"][kind], row, -1 if row["own"] else place)
             _log(axis, "steps", "error" if not kind else "")
             axis.set(title=title)
-            if not kind:
-                axis.legend(fontsize=7.5, loc="lower left")
-                axis.set_ylim(bottom=1e-5 * axis.get_ylim()[0])  # room for the names
+        _names(drawing, axes[0])
         return svg(drawing, "Error against steps")
 
 
@@ -152,12 +150,24 @@ def _place(best: Sequence[str], row: Results) -> int:
 
 
 def _line(axis: Axes, x: Sequence[float], errors: Any, row: Results, place: int) -> None:
-    """The five first in colours and with their names, and a user's own; the others thin."""
+    """The five first in colours and with their names, and a user's own; the others thin. A curve that lies on one
+    drawn before is dashed, so that both are seen."""
     if place < len(SERIES):
         colour = INK if row["own"] else SERIES[place]
-        axis.plot(x, errors, marker="o", color=colour, label=short(row["name"]), zorder=3)
+        named = [line.get_ydata() for line in axis.lines if line.get_zorder() == 3]
+        equal = any(np.allclose(errors, other, rtol=0.05) for other in named)  # as wide as a line is
+        axis.plot(x, errors, marker="o", color=colour, label=short(row["name"]), zorder=3,
+                  ls=(0, (3, 3)) if equal else "-")  # fmt: skip
     else:
         axis.plot(x, errors, color=INK, lw=0.7, alpha=0.35, zorder=2)
+
+
+def _names(drawing: Figure, axis: Axes, best_last: bool = False) -> None:
+    """The names of the curves of `axis`, which are those of all panels, below them."""
+    handles, labels = axis.get_legend_handles_labels()
+    step = -1 if best_last else 1
+    drawing.set_figheight(3.8)
+    drawing.legend(handles[::step], labels[::step], fontsize=7.5, loc="outside lower center", ncols=3)
 
 
 def _log(axis: Axes, x: str, y: str) -> None:

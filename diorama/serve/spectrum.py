@@ -266,7 +266,8 @@ def drowned(a: dict[str, np.ndarray]) -> Markup:
                 k, np.exp(-a["logsnr"][i]) * a["noise"], lw=1, ls=(0, (4, 3)), label=f"noise at τ = {taus[i]:.2f}"
             )
         right.set(title="Signal and noise", ylabel="power over α²", yscale="log")
-        right.legend(fontsize=8)
+        figure.set_figheight(3.5)
+        figure.legend(*right.get_legend_handles_labels(), fontsize=8, loc="outside lower right", ncols=4)
         _cycles(right, len(k))
         return svg(figure, "When each frequency drowns")
 

@@ -6,7 +6,7 @@ from diorama.cli.lab import lab
 from diorama.cli.main import main
 from diorama.core.errors import UserError
 from diorama.evaluate.lab import lab as module
-from diorama.serve.lab import figure, ranking, short, write_lab_page
+from diorama.serve.lab import errors_plot, figure, ranking, short, write_lab_page
 from tests.serve.page import Page
 
 STEPS = [5, 10, 20]
@@ -66,6 +66,12 @@ def test_the_page_says_all_and_needs_nothing(tmp_path):
 def test_solvers_are_ranked_by_their_best_grid_within_the_budget():
     ten = [(row["name"], grid, count, error) for row, grid, count, error, _ in ranking(RESULTS["errors"], 10)]
     assert ten == [("Euler()", "Cosine", 10, 0.1), ("Mine()", "Karras", 10, 0.2), ("Heun()", "Karras", 9, 1.0)]
+
+
+def test_of_two_equal_curves_one_is_dashed():
+    one, other = errors("Euler()", [0.3, 0.2, 0.1], [0.2, 0.1, 0.05]), errors("Heun()", [0.31, 0.2, 0.1], [1, 1, 1])
+    assert errors_plot([one, other]).count("stroke-dasharray") == 2  # on one grid, and in the names
+    assert errors_plot([one, errors("Heun()", [0.4, 0.3, 0.2], [1, 1, 1])]).count("stroke-dasharray") == 0
 
 
 def test_names_and_figures_are_short():
