@@ -36,6 +36,8 @@ def evaluate(
     from diorama.run import Folder
     from diorama.run.evaluate import evaluate_run, gaps
 
+    if scales is not None and not guidance_sweep:
+        raise UserError(f"--scales {scales} is for --guidance-sweep: give that too, or leave out --scales")
     folder = Folder.open(run)
     asked = None if scales is None else strengths(scales)
     changes = [*(settings or []), *([] if samples is None else [f"evaluation.samples={samples}"])]
@@ -44,7 +46,7 @@ def evaluate(
             raise UserError(f"{change}: only sampling.* and evaluation.* can change after training")
     if changes:
         folder = Folder.claim(run, override(folder.written(), changes), folder.catalogue())
-    if guidance_sweep or scales is not None:
+    if guidance_sweep:
         from diorama.run.sweep import SCALES, sweep_run
         from diorama.serve.sweep import write_sweep
 

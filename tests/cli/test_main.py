@@ -71,6 +71,7 @@ def test_a_wrong_command_line_exits_with_2(args: tuple[str, ...], capsys: pytest
         (("curate", "nowhere", "--out", "c"), "nowhere"),
         (("sample", "nowhere"), "nowhere is not a run"),
         (("evaluate", "nowhere"), "nowhere is not a run"),
+        (("evaluate", "nowhere", "--scales", "1,4"), "--scales 1,4 is for --guidance-sweep"),
         (("report", "nowhere"), "there is no folder nowhere"),
         (("report", "photos"), "photos is neither a run nor a finished catalogue"),
         (("tag", "nowhere", "v1"), "there is no folder nowhere"),
