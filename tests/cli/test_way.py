@@ -58,7 +58,7 @@ def test_train_and_sample(catalogue: Path, tmp_path: Path, capfd: pytest.Capture
     assert sample("a") == sample("b")
     assert sample("c", "--guidance", "5") != sample("a")
 
-    code, out, err = run(capfd, "sample", folder, "--label", "b", "--frames", "1", "--count", "2")
+    code, out, err = run(capfd, "sample", folder, "--label", "b", "--frames", "1", "--ids", "0,1")
     assert code == 0, err
     (drawn,) = (folder / "samples").iterdir()
     assert drawn.name.startswith("b-")
@@ -70,7 +70,12 @@ def test_train_and_sample(catalogue: Path, tmp_path: Path, capfd: pytest.Capture
     code, out, err = run(capfd, "sample", folder, "--label", "b", "--frames", "1", "--out", tmp_path / "i", *filled)
     assert code == 0, err
     assert (read(tmp_path / "i" / "000000.png").frames[0, :, 16:] == 90).all(), "black is kept"
-    assert '"rule": "APG"' in (tmp_path / "i" / "samples.jsonl").read_text()
+    told = json.loads((tmp_path / "i" / "samples.jsonl").read_text())
+    assert (told["rule"], told["sampling"]["guidance"]) == ("APG", "APG")
+    assert told["inpaint"] == str(tmp_path / "mask.png")
+    code, _, err = run(capfd, "sample", folder, *filled)
+    assert code == 1
+    assert "add --frames 1" in err
 
     code, _, err = run(capfd, "train", TINY, "--data", catalogue, "--out", folder, "--seed", "1")
     assert code == 1
