@@ -10,6 +10,8 @@ from diorama.media import BadMedia, grid, read_guarded, write_png
 
 SIDE = 480  # pixels that are kept of a picture's shorter side, so that a sheet can be looked at pixel by pixel
 
+CHART = "stripes finer to the right, fainter upwards: where they vanish is your eyes' own sensitivity to contrast"
+
 
 def write_plates(folder: Path, picture: Path | None = None) -> list[Path]:
     """Write `bits.png`, `octaves.png` and `contrast.png`; their paths.
@@ -28,7 +30,7 @@ def write_plates(folder: Path, picture: Path | None = None) -> list[Path]:
     sheets = {
         "bits": _sheet(rows, 4),
         "octaves": _sheet(octaves, 3),
-        "contrast": contrast_chart(),
+        "contrast": _sheet([(CHART, contrast_chart())], 1),
     }
     for name, sheet in sheets.items():
         write_png(folder / f"{name}.png", sheet)

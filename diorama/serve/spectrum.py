@@ -278,14 +278,16 @@ def _lines(seen: Seen, kind: dict[str, Any]) -> list[str]:
     lines = [
         f"{kind['title']}: {about['n']} clip{'s' * (about['n'] != 1)}"
         + (f", {about['drawn']} samples" if "drawn" in about else "")
+        + (f"; {about['left_out']} smaller or shorter left out" if about.get("left_out") else "")
     ]
     lines += [
         f"  {row['of']}, in {row['where']}: power goes as k^{row['law'].exponent:.2f} ± {row['law'].error:.2f}"
         for row in kind["laws"]
     ]
     if kind["drowned"]:
-        told = ", ".join(f"{row['k']} cycles at {row['tau']:.2f}" for row in kind["drowned"])
-        lines.append(f"  drowns at noise time: {told}")
+        told = ", ".join(f"{row['k']} cycle{'s' * (row['k'] > 1)} at {row['tau']:.2f}" for row in kind["drowned"])
+        what = "latents drown" if "drowns" in seen.arrays else "pixels drown in rectified flow"
+        lines.append(f"  {what} at noise time: {told}")
     for alarm in about.get("alarms", []):
         if alarm["verdict"]:
             lines.append(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from diorama.core import UserError
+from diorama.evaluate.plates import contrast_chart
 from diorama.media import read, write_png
 from diorama.run import Folder
 from diorama.serve.plates import write_plates
@@ -36,7 +37,7 @@ def test_the_figures_that_count_are_said(written):
     _, lines = written
     said = "\n".join(lines)
     assert re.search(r"data, in space: power goes as k\^-?\d\.\d\d ± \d\.\d\d", said)
-    assert "drowns at noise time: 1 cycles at 0." in said
+    assert "latents drown at noise time: 1 cycle at 0." in said
 
 
 def test_the_page_of_data(tmp_path, rng_picture):
@@ -51,6 +52,12 @@ def test_the_page_of_data(tmp_path, rng_picture):
     assert path.exists()
     again, _ = write_spectrum(tmp_path / "media")  # the page that lies there is no picture
     assert again.exists()
+    for i in range(2):
+        write_png(tmp_path / "media" / f"more{i}.png", rng_picture)
+    write_png(tmp_path / "media" / "small.png", rng_picture[:16])
+    _, lines = write_spectrum(tmp_path / "media")
+    assert lines[0] == "Stills, 32 × 32: 3 clips; 1 smaller or shorter left out"
+    assert any("pixels drown in rectified flow at noise time: 1 cycle at 0." in line for line in lines)
 
 
 def test_pictures_without_anything_in_them_have_a_page(tmp_path):
@@ -74,5 +81,6 @@ def test_plates_are_files(tmp_path, rng_picture):
     paths = write_plates(tmp_path / "plates", tmp_path / "mine.png")
     assert [path.name for path in paths] == ["bits.png", "octaves.png", "contrast.png"]
     assert all(read(path).frames.shape[1] > 64 for path in paths)
+    assert read(paths[2]).frames.shape[1] > len(contrast_chart())  # a line below says what it shows
     with pytest.raises(UserError, match="cannot be used as a picture"):
         write_plates(tmp_path / "plates", tmp_path / "nothing.png")
