@@ -86,7 +86,7 @@ def _check(solver: Solver, process: Process) -> None:
         raise _failed(solver, "", error) from error
     if not (isinstance(stepped, tuple) and len(stepped) == 2):
         where = inspect.getfile(type(solver))
-        given = f"a tuple of {len(stepped)}" if isinstance(stepped, tuple) else f"a {type(stepped).__name__}"
+        given = f"a tuple of {len(stepped)}" if isinstance(stepped, tuple) else f"{type(stepped).__name__} alone"
         raise UserError(f"{where}: step() of {solver} returned {given}: it must return the pair (x, carry)")
 
 

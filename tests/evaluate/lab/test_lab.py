@@ -137,7 +137,7 @@ def test_what_is_wrong_with_a_file_is_said(toy, mine, tmp_path):
 @pytest.mark.parametrize(
     ("returned", "said"),
     [
-        ("here.x0", r"mine\.py: step\(\) of Mine\(\) returned a .*Array.*: it must return the pair \(x, carry\)"),
+        ("here.x0", r"mine\.py: step\(\) of Mine\(\) returned .*Array.* alone: it must return the pair \(x, carry\)"),
         ("here.x0, carry, 1", r"returned a tuple of 3: it must return the pair \(x, carry\)"),
         ("here.data, carry", r"Mine\(\) of your file failed: .*mine\.py, line 11: AttributeError: .*'data'"),
     ],
