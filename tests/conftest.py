@@ -5,6 +5,8 @@ Level 0 saves little more (docs/log.md), and there XLA 0.10 gives NaN for the tr
 """
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -29,3 +31,17 @@ def x64():
 
     with jax.enable_x64(True):
         yield
+
+
+FULL = 3 << 30  # bytes that a test process may hold before it lets go of what was compiled
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _let_go() -> Iterator[None]:
+    """Compiled programs stay in memory until told to go; some thousand tests fill a small machine with them."""
+    yield
+    held = Path("/proc/self/statm")  # on Linux; elsewhere memory is left to itself
+    if held.exists() and int(held.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > FULL:
+        import jax
+
+        jax.clear_caches()
