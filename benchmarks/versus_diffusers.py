@@ -2,7 +2,7 @@
 
 Install:   python -m pip install -e . 'torch==2.13.0' 'diffusers==0.42.1'     (without a GPU: PyTorch's "cpu" wheel)
 Command:   taskset -c 0,1 python -m benchmarks.versus_diffusers
-Hardware:  two CPU cores with nothing else on them, 3 minutes; a C++ compiler for torch.compile.
+Hardware:  two CPU cores with nothing else on them, 5 minutes; a C++ compiler for torch.compile.
 
 A transformer in the place of the demo's U-Net, 16 videos, 20 steps, guided. Ours is one compiled program for noise to
 latents; theirs is the network in PyTorch under diffusers' scheduler, as its pipelines go: conditional and unconditional
@@ -10,21 +10,18 @@ as one batch, the text encoded once. Both must give the same latents. Contenders
 Diorama is faster. The last line is JSON.
 """
 
-import argparse
 import json
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from benchmarks.demo import SEED, Demo
 from benchmarks.torch_denoiser import Denoiser
-from benchmarks.versus_torch import OURS, STEPS, Pair, compare, processor, take_turns
+from benchmarks.versus_torch import OURS, STEPS, Pair, begin, compare, take_turns
 from diorama.core.random import normal, stream
 from diorama.net import TransformerConfig
 
@@ -53,18 +50,10 @@ def draw(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender")
-    parser.add_argument("--repeat", type=int, default=3, help="counted repetitions a turn")
-    parser.add_argument("--eager-only", action="store_true", help="leave torch.compile out")
-    options = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
-    torch.set_num_threads(cores)
-    about = {"cores": cores, "processor": processor(), "jax": jax.__version__, "torch": torch.__version__}
-    print(*(f"{name} {value}," for name, value in about.items()), f"load {os.getloadavg()[0]:.1f}")
+    options, report = begin(__doc__)
     demo = Demo(TransformerConfig())
     pair = Pair(demo, max(demo.stage.buckets, key=lambda bucket: bucket.frames))
-    shape, scale, report = tuple(pair.x0.shape[1:]), demo.scale, dict(about, seed=SEED)
+    shape, scale = tuple(pair.x0.shape[1:]), demo.scale
     start = torch.from_numpy(np.array(normal(stream(SEED, "sample/start"), pair.batch["id"], shape)))
     model = pair.theirs().eval()
     kinds = {"diffusers eager": model}

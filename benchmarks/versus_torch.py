@@ -134,18 +134,22 @@ def take_turns(contenders: dict[str, Call], rounds: int, repeat: int) -> dict[st
     return times
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+def begin(about: str | None) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The options of a comparison, and what its report begins with; gives PyTorch all the process's cores."""
+    parser = argparse.ArgumentParser(description=(about or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=8, help="turns of each contender")
     parser.add_argument("--repeat", type=int, default=5, help="counted repetitions a turn")
     parser.add_argument("--eager-only", action="store_true", help="leave torch.compile out")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
-    about = {"cores": cores, "processor": processor(), "jax": jax.__version__, "torch": torch.__version__}
-    print(*(f"{name} {value}," for name, value in about.items()), f"load {os.getloadavg()[0]:.1f}")
+    machine = {"cores": cores, "processor": processor(), "jax": jax.__version__, "torch": torch.__version__}
+    print(*(f"{name} {value}," for name, value in machine.items()), f"load {os.getloadavg()[0]:.1f}")
+    return options, dict(machine, seed=SEED, rounds=options.rounds, repeat=options.repeat)
 
-    report = dict(about, seed=SEED, rounds=options.rounds, repeat=options.repeat)
+
+def main() -> None:
+    options, report = begin(__doc__)
     kinds = {"torch eager": False} if options.eager_only else {"torch eager": False, "torch compiled": True}
     demos = {"U-Net": Demo(), "transformer": Demo(TransformerConfig())}
     for net, bucket in product(demos, demos["U-Net"].stage.buckets):
