@@ -29,7 +29,7 @@ def evaluate(
 
     Every score says its n, seed and features, and what real clips get under the same measurement.
 
-    Example:  [bold]diorama evaluate runs/demo --set sampling.guidance=3[/bold]
+    Example:  [bold]diorama evaluate runs/demo --set sampling.guidance.scale=3[/bold]
     """
     from diorama.core import UserError, override
     from diorama.evaluate.score import table
