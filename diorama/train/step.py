@@ -1,7 +1,7 @@
 """One optimiser step: loss, gradient, clipping, direction, averages; compiled once for each shape of batch."""
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from diorama.train import ema
 from diorama.train.state import Objective, Role, Scheduled, State, Tally, Train, by_role, join, split
 
 Batch = dict[str, Array]
-Step = Callable[[State, Tally, Batch], tuple[State, Tally]]
+Step = partial[tuple[State, Tally]]
 
 
 def make_step(config: Train, objective: Objective, shardings: State, seed: int, layout: Layout) -> Step:
@@ -24,6 +24,8 @@ def make_step(config: Train, objective: Objective, shardings: State, seed: int, 
 
     `shardings` is the tree of shardings of the state. The gradient is that of the mean loss over the batch,
     whatever `config.accumulate` is. Nothing is read back: non-finite values are marked in the tally.
+
+    It is a `partial` of what `jax.jit` returned, so that it can be lowered for shapes alone, with its keywords.
     """
     held, rebuild = _arrays_of(objective)
     held = jax.device_put(held, layout.sharding())
@@ -65,7 +67,7 @@ def make_step(config: Train, objective: Objective, shardings: State, seed: int, 
         return State(state.step + 1, examples, model, optimizer, averages), tally
 
     compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, layout.sharding()))
-    return lambda state, tally, batch: compiled(state, tally, batch, held)
+    return partial(compiled, held=held)
 
 
 def metric_names(objective: Objective, model: Any, batch: Batch, roles: tuple[Role, ...] = ()) -> list[str]:
