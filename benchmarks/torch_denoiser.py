@@ -98,7 +98,8 @@ class Denoiser(nn.Module):
         number = re.search(r"\.blocks\.(\d+)", ours)
         if number is None:
             return left.pop(ours)
-        stacked, index = ours.replace(number[0], ".blocks"), int(number[1])  # one array in ours, a list here
+        turn = ".blocks.0" if path.startswith("net.") else ".blocks"  # all blocks of the network are of one kind
+        stacked, index = ours.replace(number[0], turn), int(number[1])  # one array in ours, a list here
         value = left[stacked]
         if index == len(value) - 1:
             del left[stacked]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diorama.net import TransformerConfig, UNetConfig
-from diorama.net.attention import grid_positions
+from diorama.net.places import grid_positions
 
 EPSILON = 1e-6
 
@@ -177,7 +177,7 @@ class TransformerBlock(nn.Module):
         self.film, self.attention, self.norm = nn.Linear(d, 6 * d), SelfAttention(d, config.heads), Norm(d)
         self.cross = CrossAttention(d, d, config.heads)
         self.mixing = nn.Parameter(torch.zeros(d, 1, 3, 3)) if config.mixing else None
-        self.up, self.down = nn.Linear(d, 4 * d), nn.Linear(4 * d, d)
+        self.perceptron = nn.ModuleDict({"up": nn.Linear(d, 4 * d), "down": nn.Linear(4 * d, d)})
 
     def forward(
         self,
@@ -195,13 +195,14 @@ class TransformerBlock(nn.Module):
         y = torch.addcmul(shift2, rms(x), 1 + scale2)
         if self.mixing is not None:
             y = y + _each_frame(y, lambda z: F.conv2d(z, self.mixing, padding=1, groups=z.shape[1]))
-        return torch.addcmul(x, self.down(F.gelu(self.up(y), approximate="tanh")), 1 + gate2)
+        y = self.perceptron["down"](F.gelu(self.perceptron["up"](y), approximate="tanh"))
+        return torch.addcmul(x, y, 1 + gate2)
 
 
 class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig, channels: int):
         super().__init__()
-        d, cells = config.width, config.patch**2
+        d, cells = config.width, config.patch[1] ** 2
         self.enter = nn.Linear(cells * channels, d)
         self.previous = nn.Linear(d, d) if config.previous else None
         self.level, self.context = NoiseLevel(d), nn.Linear(d, d)
@@ -212,7 +213,7 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, level: Tensor, mean: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
         embedding = F.silu(self.level(level) + self.context(mean)[:, None])
         b, t, h, w, c = x.shape
-        p = self.config.patch
+        p = self.config.patch[1]
         x = x.view(b, t, h // p, p, w // p, p, c).permute(0, 1, 2, 4, 3, 5, 6).reshape(b, t, h // p, w // p, p * p * c)
         x = self.enter(x)
         if self.previous is not None:

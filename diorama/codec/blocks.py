@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from diorama.core.array import Array, Float, Key
 from diorama.core.module import Module, static
-from diorama.net.attention import SelfAttention, grid_positions
+from diorama.net.attention import SelfAttention
 from diorama.net.layers import Linear, Norm, SpatialConv, TemporalConv, depth_to_space, space_to_depth
+from diorama.net.places import grid_positions
 
 HEAD = 32  # channels of an attention head
 

@@ -24,8 +24,9 @@ from diorama.core import random
 from diorama.core.array import Array, Bool, Float, Key, Latents, Media, UInt32
 from diorama.core.errors import UserError
 from diorama.core.module import Module, scan, stack, static
-from diorama.net.attention import SelfAttention, grid_positions
+from diorama.net.attention import SelfAttention
 from diorama.net.layers import Linear, Norm, TemporalConv
+from diorama.net.places import grid_positions
 
 Past = tuple[list[Array], Any]  # what a chunk leaves for the next one: of every change of rate, of the stacked blocks
 

@@ -1,4 +1,4 @@
-"""Attention whose positions and rule are data: rotary embedding over (t, y, x) and a mask from frame indices."""
+"""Attention layers: normalised queries and keys, rotary positions over (t, y, x), rules that are data."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from diorama.core.array import Array, Bool, Float, Key
 from diorama.core.errors import UserError
 from diorama.core.module import Module, static
+from diorama.net.attend import attend
 from diorama.net.layers import Linear, rms
 
 
@@ -15,28 +16,23 @@ def check_heads(width: int, heads: int) -> None:
         raise UserError(f"{heads} heads do not divide a width of {width} into even parts: change heads or width")
 
 
-def grid_positions(t: int, h: int, w: int) -> Float[Array, "n 3"]:
-    """(frame, row, column) of every cell of a `(t, h, w)` grid, in the order of `reshape(t * h * w)`."""
-    axes = jnp.meshgrid(jnp.arange(t), jnp.arange(h), jnp.arange(w), indexing="ij")
-    return jnp.stack([a.reshape(-1) for a in axes], axis=-1).astype(jnp.float32)
-
-
 def frame_mask(positions: Float[Array, "n 3"], causal: bool) -> Bool[Array, "n n"] | None:
     """Who sees whom: everybody, or nobody a later frame."""
     frame = positions[:, 0]
     return frame[None, :] <= frame[:, None] if causal else None
 
 
-def rotary(x: Float[Array, "b n k e"], positions: Float[Array, "n 3"]) -> Float[Array, "b n k e"]:
+def rotary(x: Float[Array, "b n k e"], positions: Float[Array, "... n 3"]) -> Float[Array, "b n k e"]:
     """Rotate pairs of channels by angles that grow with position (Su et al. 2021), channels split over (t, y, x).
 
-    Each axis gets e/6 frequencies, from one radian a cell down to 1/100; the remaining pairs keep still.
+    Each axis gets e/6 frequencies, from one radian a cell down to 1/100; the remaining pairs keep still. `positions`
+    may differ between examples.
     """
     pairs = x.shape[-1] // 2
     each = pairs // 3
     frequency = 100.0 ** (-jnp.arange(each) / max(each, 1))
-    angle = jnp.concatenate([positions[:, i : i + 1] * frequency for i in range(3)], axis=-1)
-    angle = jnp.pad(angle, ((0, 0), (0, pairs - 3 * each)))[None, :, None]
+    angle = jnp.concatenate([positions[..., i : i + 1] * frequency for i in range(3)], axis=-1)
+    angle = jnp.pad(angle, [(0, 0)] * (angle.ndim - 1) + [(0, pairs - 3 * each)])[..., None, :]
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1).astype(x.dtype)
@@ -54,6 +50,19 @@ class SelfAttention(Module):
         k1, k2 = jax.random.split(key)
         return SelfAttention(Linear.init(k1, width, 3 * width), Linear.init(k2, width, width, scale=0.0), heads)
 
+    def project(
+        self, x: Float[Array, "b n d"], positions: Float[Array, "... n 3"] | None
+    ) -> tuple[Array, Array, Array]:
+        """Queries, keys and values `(b, n, k, e)`; those without positions are not rotated."""
+        b, n, d = x.shape
+        q, k, v = jnp.split(self.qkv(x).reshape(b, n, 3 * self.heads, d // self.heads), 3, axis=2)
+        q, k = rms(q).astype(x.dtype), rms(k).astype(x.dtype)
+        return (q, k, v) if positions is None else (rotary(q, positions), rotary(k, positions), v)
+
+    def leave(self, y: Float[Array, "b n k e"]) -> Float[Array, "b n d"]:
+        """The heads' values together, through the last layer."""
+        return self.out(y.reshape(*y.shape[:2], -1))
+
     def __call__(
         self,
         x: Float[Array, "b n d"],
@@ -62,13 +71,15 @@ class SelfAttention(Module):
         alone: Bool[Array, "b"] | None = None,
     ) -> Float[Array, "b n d"]:
         """`alone` marks the examples in which every token sees itself only: identity in place of attention."""
-        b, n, d = x.shape
-        q, k, v = jnp.split(self.qkv(x).reshape(b, n, 3 * self.heads, d // self.heads), 3, axis=2)
-        q, k = rotary(rms(q).astype(x.dtype), positions), rotary(rms(k).astype(x.dtype), positions)
-        y = jax.nn.dot_product_attention(q, k, v, mask=None if mask is None else mask.reshape(-1, 1, n, n))
-        if alone is not None:
-            y = jnp.where(alone[:, None, None, None], v, y)
-        return self.out(y.reshape(b, n, d))
+        q, k, v = self.project(x, positions)
+        n = x.shape[1]
+        y = attend(q, k, v, None if mask is None else mask.reshape(-1, n, n))
+        return self.leave(by_itself(y, v, alone))
+
+
+def by_itself(y: Float[Array, "b n k e"], v: Float[Array, "b n k e"], alone: Bool[Array, "b"] | None) -> Array:
+    """What attention gave, or each token's own value in the examples marked."""
+    return y if alone is None else jnp.where(alone[:, None, None, None], v, y)
 
 
 class CrossAttention(Module):
@@ -95,13 +106,15 @@ class CrossAttention(Module):
         )
 
     def __call__(
-        self, x: Float[Array, "b n d"], tokens: Float[Array, "b l e"], mask: Bool[Array, "b l"]
+        self, x: Float[Array, "b n d"], tokens: Float[Array, "b l e"], mask: Bool[Array, "b #n l"]
     ) -> Float[Array, "b n d"]:
+        """`mask (b, l)` or `(b, n, l)` says which tokens are seen, by all or by each."""
         b, n, d = x.shape
         null = jnp.broadcast_to(self.null.astype(tokens.dtype), (b, 1, tokens.shape[-1]))
         tokens = jnp.concatenate([null, tokens], axis=1)
-        mask = jnp.pad(mask, ((0, 0), (1, 0)), constant_values=True)
+        mask = mask[:, None] if mask.ndim == 2 else mask
+        mask = jnp.pad(mask, ((0, 0), (0, 0), (1, 0)), constant_values=True)
         k, v = jnp.split(self.kv(tokens).reshape(b, -1, 2 * self.heads, d // self.heads), 2, axis=2)
         q = rms(self.q(x).reshape(b, n, self.heads, d // self.heads)).astype(x.dtype)
-        y = jax.nn.dot_product_attention(q, rms(k).astype(x.dtype), v, mask=mask[:, None, None, :])
+        y = attend(q, rms(k).astype(x.dtype), v, mask)
         return self.out(y.reshape(b, n, d))

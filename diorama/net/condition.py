@@ -2,7 +2,7 @@
 
     broadcast  one vector for all tokens (class, speed)
     tokens     tokens of their own (text, references)
-    aligned    channels on the grid of the latents (masks, low-resolution input)
+    aligned    channels on the grid of the latents (a lower resolution of the clip, and which frames it knows)
 
 A `Signal` carries its value and whether it is present; an absent one is replaced by a learned null. Dropping a
 signal in training and leaving it out for classifier-free guidance are the same act.
@@ -19,7 +19,9 @@ from diorama.core.array import Array, Bool, Float, Int, Key, UInt32
 from diorama.core.errors import UserError
 from diorama.core.module import Module, scan, stack, static
 from diorama.net.attention import SelfAttention, check_heads
-from diorama.net.layers import Linear, Norm
+from diorama.net.layers import Linear, NoiseLevel, Norm
+from diorama.net.memory import Memory
+from diorama.net.places import Places
 
 
 class Signal(Module):
@@ -51,11 +53,26 @@ class Perturbed(Module):
 class Context(Module):
     """What the network sees of all signals together; `None` where no signal comes that way."""
 
-    broadcast: Float[Array, "b d"] | None = None
+    broadcast: Float[Array, "b d"] | Float[Array, "b t d"] | None = None  # of all frames, or of each
     tokens: Float[Array, "b l d"] | None = None
     mask: Bool[Array, "b l"] | None = None
     aligned: Float[Array, "b t h w k"] | None = None
     alone: Bool[Array, "b k"] | None = None  # as in `Perturbed`
+    memory: Memory | None = None  # of past frames
+    places: Places | None = None  # of a pack: where each of its tokens lies, and in which clip
+    segment: Int[Array, "b l"] | None = None  # of a pack: the clip that each of `tokens` is said of
+
+    def token_segments(self) -> Int[Array, "b l"]:
+        """The clip that each of `tokens` is said of, 0 where a row is one clip, -1 for those that are masked."""
+        assert self.mask is not None
+        return jnp.where(self.mask, 0 if self.segment is None else self.segment, -1)
+
+    def sees_tokens(self, places: Places) -> Bool[Array, "b #n l"]:
+        """Which of `tokens` are seen from `places`: those of the same clip."""
+        assert self.mask is not None
+        if self.segment is None or places.segment is None:
+            return self.mask[:, None]
+        return places.segment[:, :, None] == self.token_segments()[:, None]
 
 
 @dataclass(frozen=True)
@@ -168,32 +185,122 @@ class Text(Module):
         return Context(jnp.where(present[:, None], mean, self.null), x, mask)
 
 
-ConditionConfig = LabelConfig | TextConfig
+@dataclass(frozen=True)
+class LowResolutionConfig:
+    """The clip itself at a lower resolution, aligned: from it a stage of a cascade makes more pixels, frames, or both.
+
+    Noise is added to it, and the network is told how much: then it does not lean on details which the stage before
+    gets wrong (noise conditioning augmentation, Ho et al. 2022, arXiv 2106.15282; Imagen Video, 2210.02303).
+
+    Args:
+        space: how many times fewer rows and columns it has.
+        time: one frame of so many is known, the first among them.
+        augmentation: training draws its noise level evenly from 0, clean, to this; at 1 it is noise alone.
+        dropout: share of training examples that go without it.
+    """
+
+    space: int = 1
+    time: int = 1
+    augmentation: float = 0.5
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.space < 1 or self.time < 1 or not 0 <= self.augmentation <= 1:
+            raise UserError("space and time are at least 1, and augmentation lies in [0, 1]")
+
+    def init(self, key: Key, width: int, channels: int) -> "LowResolution":
+        k1, k2, k3, k4 = jax.random.split(key, 4)
+        level = NoiseLevel(Linear.init(k1, 64, width), Linear.init(k2, width, width, scale=0.0))
+        enter = Linear.init(k3, channels + 1, channels + 1, scale=0.0)
+        null = 0.02 * jax.random.normal(k4, (channels,))
+        return LowResolution(enter, level, null, jnp.zeros(width), self.augmentation)
+
+
+class LowResolution(Module):
+    """Latents of the enlarged clip as channels on the grid, and their noise level as a broadcast vector.
+
+    A value is (b, t, h, w, c + 2): those latents, how much of each frame is known (in [0, 1]; where nothing is, the
+    signal is absent), and the noise level that the latents are at. Both ways in start at zero, so a network that gets
+    this signal after its training says at first what it said before.
+    """
+
+    enter: Linear
+    level: NoiseLevel
+    null: Float[Array, "c"]
+    silence: Float[Array, "d"]
+    augmentation: float = static()
+
+    def given(self, value: Float[Array, "b t h w c2"]) -> Bool[Array, "b"]:
+        """Which examples have any frame known."""
+        return (value[..., -2] > 0).any((1, 2, 3))
+
+    def __call__(self, value: Float[Array, "b t h w c2"], present: Bool[Array, "b"]) -> Context:
+        value = value.astype(self.null.dtype)
+        here = present[:, None, None, None, None]
+        latents, known, level = value[..., :-2], value[..., -2:-1], value[:, 0, 0, 0, -1:]
+        aligned = jnp.concatenate([jnp.where(here, latents, self.null), jnp.where(here, known, 0)], axis=-1)
+        return Context(jnp.where(present[:, None], self.level(level)[:, 0], self.silence), aligned=self.enter(aligned))
+
+
+def noised(
+    value: Float[Array, "b t h w c2"], level: Float[Array, "b"], key: Key, ids: UInt32[Array, "b"]
+) -> Float[Array, "b t h w c2"]:
+    """A clean `LowResolution` value at noise `level`: as it was at 0, and of its latents nothing is left at 1.
+
+    By rectified flow over its root mean square, as a denoiser sees its input: ((1 - s) x + s e) / |1 - s, s|.
+    """
+    s = level[:, None, None, None, None]
+    x = value[..., :-2]
+    x = ((1 - s) * x + s * random.normal(key, ids, x.shape[1:])) / jnp.sqrt((1 - s) ** 2 + s**2)
+    return jnp.concatenate([x, value[..., -2:-1], jnp.broadcast_to(s, value[..., -1:].shape)], axis=-1)
+
+
+ConditionConfig = LabelConfig | TextConfig | LowResolutionConfig
+
+
+def aligned(configs: dict[str, ConditionConfig], channels: int) -> int:
+    """How many channels these conditions add to latents of `channels` on their grid."""
+    return sum(channels + 1 for config in configs.values() if isinstance(config, LowResolutionConfig))
 
 
 class Conditions(Module):
     """All signals of a model, by name."""
 
-    embedders: dict[str, Label | Text]
+    embedders: dict[str, Label | Text | LowResolution]
     dropout: dict[str, float] = static()
 
     @staticmethod
-    def init(key: Key, configs: dict[str, ConditionConfig], width: int) -> "Conditions":
+    def init(key: Key, configs: dict[str, ConditionConfig], width: int, channels: int = 0) -> "Conditions":
+        """Args: `width` of the network's embedding; `channels` of the latents, for what is aligned with them."""
         keys = jax.random.split(key, max(len(configs), 1))
-        modules = {n: c.init(k, width) for (n, c), k in zip(sorted(configs.items()), keys, strict=False)}
+        modules = {
+            n: c.init(k, width, channels) if isinstance(c, LowResolutionConfig) else c.init(k, width)
+            for (n, c), k in zip(sorted(configs.items()), keys, strict=False)
+        }
         return Conditions(modules, _Frozen({n: c.dropout for n, c in sorted(configs.items())}))
 
     def drop(self, signals: Signals, key: Key, ids: UInt32[Array, "b"]) -> Signals:
-        """Training's dropout, each signal and example on its own."""
+        """Training's dropout, and the noise on a low resolution: each signal and example on its own."""
         out = {}
         for i, (name, signal) in enumerate(sorted(signals.items())):
-            keep = random.uniform(jax.random.fold_in(key, i), ids) >= self.dropout[name]
-            out[name] = Signal(signal.value, signal.present & keep)
+            own, module, value = jax.random.fold_in(key, i), self.embedders[name], signal.value
+            keep = random.uniform(own, ids) >= self.dropout[name]
+            if isinstance(module, LowResolution):
+                k_level, k_noise = jax.random.split(own)
+                value = noised(value, module.augmentation * random.uniform(k_level, ids), k_noise, ids)
+            out[name] = Signal(value, signal.present & keep)
         return out
 
     def signals(self, batch: dict[str, Array]) -> Signals:
-        """The conditions that lie in a batch under their names; a label of -1 or an empty text is absent."""
+        """The conditions that lie in a batch under their names; a label of -1, an empty text and a low resolution of
+        which no frame is known are absent."""
         return {name: Signal(batch[name], module.given(batch[name])) for name, module in self.embedders.items()}
+
+    def silent(self, signals: Signals) -> Signals | None:
+        """What guidance leads away from: the same signals, none present but a low resolution, which both sides see
+        (Saharia et al. 2022, arXiv 2205.11487). None where nothing else is there."""
+        low = {n for n, module in self.embedders.items() if isinstance(module, LowResolution)}
+        return null(signals) | {n: signals[n] for n in low} if signals.keys() - low else None
 
     def __call__(self, signals: Signals | Perturbed) -> Context:
         if isinstance(signals, Perturbed):

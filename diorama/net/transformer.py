@@ -1,12 +1,15 @@
 """A space-time transformer on latents (Peebles & Xie 2023, DiT): the denoiser that scales.
 
 Patches become tokens with rotary positions over (t, y, x); each frame's noise level modulates its own tokens (adaptive
-layer norm, started at zero); text comes in by cross-attention. `mixing` adds a depth-wise 3 x 3 convolution to every
-block, and `previous` the frame before to every token: with both, small transformers learn motion in minutes.
+layer norm, started at zero); text comes in by cross-attention, or attends together with the latents. How far a token
+sees is said layer by layer: whole clips, causal time, space and time in turn, windows. `mixing` adds a depth-wise 3 x 3
+convolution to every block, and `previous` the frame before to every token: with both, small transformers learn motion
+in minutes.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +17,14 @@ import jax.numpy as jnp
 from diorama.core.array import Array, Float, Key
 from diorama.core.errors import UserError
 from diorama.core.module import Module, scan, stack, static
-from diorama.net.attention import CrossAttention, SelfAttention, check_heads, frame_mask, grid_positions
+from diorama.net.attend import Keys, Way
+from diorama.net.attention import check_heads
+from diorama.net.block import Activation, Block, Sight
 from diorama.net.condition import Context
-from diorama.net.layers import Linear, NoiseLevel, Norm, depth_to_space, gate, modulate, rms, space_to_depth
+from diorama.net.head import Head, HeadConfig
+from diorama.net.layers import Linear, NoiseLevel, depth_to_space, rms, space_to_depth
 from diorama.net.output import Output
+from diorama.net.places import Places, Reach
 
 
 @dataclass(frozen=True)
@@ -26,105 +33,112 @@ class TransformerConfig:
 
     Args:
         width, depth, heads: of the blocks; `width` is also that of the conditions.
-        patch: latent cells along each side of a token.
-        causal: no frame sees a later one.
+        patch: latent cells along (t, h, w) that are one token.
+        reach: how far tokens see, layer by layer in turn; distances are in tokens. `(Reach(future=0),)` is causal in
+            time; `(Reach(past=0, future=0), Reach(rows=0, columns=0))` is space and time in turn.
+        text: whether tokens of text are asked by cross-attention, or attend together with the latents, with weights of
+            their own.
+        registers: learned tokens that attend together with the latents (Darcet et al. 2024, arXiv 2309.16588).
+        modulation: whether each block makes its own of the embedding, or adds to one that all share, with a third fewer
+            parameters.
+        activation: of the perceptrons.
         mixing: a depth-wise 3 x 3 convolution over each frame's tokens in every block.
         previous: the tokens of the frame before are added to each frame's.
+        skip: blocks of the second half also get what came out of their mirror image in the first (U-ViT, Bao et al.
+            2023, arXiv 2209.12152).
+        head: wide blocks at the end that see the noisy latents once more, for latents of many channels.
+        attention: how it is computed (`diorama.net.attend`).
         remat: what the backward pass keeps of a block: "none" (all), "dots", "full" (nothing).
     """
 
     width: int = 128
     depth: int = 6
     heads: int = 4
-    patch: int = 2
-    causal: bool = False
+    patch: tuple[int, int, int] = (1, 2, 2)
+    reach: tuple[Reach, ...] = (Reach(),)
+    text: Literal["cross", "joint"] = "cross"
+    registers: int = 0
+    modulation: Literal["own", "shared"] = "own"
+    activation: Activation = "gelu"
     mixing: bool = True
     previous: bool = True
+    skip: bool = False
+    head: HeadConfig | None = None
+    attention: Way = "auto"
     remat: Literal["none", "dots", "full"] = "none"
 
     def __post_init__(self) -> None:
         check_heads(self.width, self.heads)
+        turns = len(self.reach) * (2 if self.skip else 1)
+        if not self.reach or self.depth < 1 or self.depth % turns:
+            raise UserError(
+                f"{self.depth} blocks do not divide into {turns} parts, {len(self.reach)} kinds of reach"
+                f"{' in two halves' if self.skip else ''}: change net.depth, net.reach or net.skip"
+            )
+        if len(self.patch) != 3 or min(self.patch) < 1 or self.registers < 0:
+            raise UserError(
+                "net.patch has a size of at least 1 for each of t, h and w, and net.registers is at least 0"
+            )
+
+    @property
+    def causal(self) -> bool:
+        """No frame sees a later one."""
+        return all(r.future == 0 and r.block == 1 for r in self.reach) and self.patch[0] == 1
 
     def init(self, key: Key, channels: int, aligned: int = 0) -> "Transformer":
         """A network for latents of `channels`, with `aligned` channels of conditions on their grid."""
-        k = jax.random.split(key, 7)
-        cells = self.patch**2
+        k = jax.random.split(key, 9)
+        d, cells = self.width, self.patch[0] * self.patch[1] * self.patch[2]
+        beside, turns = self.text == "joint" or self.registers > 0, len(self.reach)
+
+        def block(key: Key, reach: Reach) -> Block:
+            return Block.init(
+                key, d, self.heads, reach, shared=self.modulation == "shared", cross=self.text == "cross",
+                beside=beside, mixing=self.mixing, activation=self.activation,
+            )  # fmt: skip
+
+        keys = jax.random.split(k[4], turns)
+        blocks = tuple(
+            stack(partial(block, reach=reach), key, self.depth // turns)
+            for key, reach in zip(keys, self.reach, strict=True)
+        )
+        joins = stack(lambda key: Linear.init(key, d, d, scale=0.0), k[7], self.depth // 2) if self.skip else None
         return Transformer(
-            enter=Linear.init(k[0], cells * (channels + aligned), self.width),
-            previous=Linear.init(k[1], self.width, self.width, scale=0.5) if self.previous else None,
-            level=NoiseLevel.init(k[2], self.width),
-            context=Linear.init(k[3], self.width, self.width),
-            blocks=stack(lambda key: Block.init(key, self), k[4], self.depth),
-            film=Linear.init(k[5], self.width, 2 * self.width, scale=0.0),
-            leave=Linear.init(k[6], self.width, cells * channels, scale=0.0),
+            enter=Linear.init(k[0], cells * (channels + aligned), d),
+            previous=Linear.init(k[1], d, d, scale=0.5) if self.previous else None,
+            level=NoiseLevel.init(k[2], d),
+            context=Linear.init(k[3], d, d),
+            registers=0.02 * jax.random.normal(k[8], (self.registers, d)) if self.registers else None,
+            shared=Linear.init(k[8], d, 6 * d, scale=0.0) if self.modulation == "shared" else None,
+            blocks=blocks,
+            joins=joins,
+            film=Linear.init(k[5], d, 2 * d, scale=0.0) if self.head is None else None,
+            leave=Linear.init(k[6], d, cells * channels, scale=0.0) if self.head is None else None,
+            head=None
+            if self.head is None
+            else self.head.init(k[6], self, cells * (channels + aligned), cells * channels),
             config=self,
         )
 
 
-class Block(Module):
-    """Self-attention, cross-attention and a perceptron, the first and last modulated by the frame's embedding."""
-
-    film: Linear
-    attention: SelfAttention
-    norm: Norm
-    cross: CrossAttention
-    mixing: Float[Array, "3 3 1 d"] | None
-    up: Linear
-    down: Linear
-
-    @staticmethod
-    def init(key: Key, config: TransformerConfig) -> "Block":
-        k, d = jax.random.split(key, 6), config.width
-        return Block(
-            Linear.init(k[0], d, 6 * d, scale=0.0),
-            SelfAttention.init(k[1], d, config.heads),
-            Norm.init(d),
-            CrossAttention.init(k[2], d, d, config.heads),
-            jax.random.normal(k[3], (3, 3, 1, d)) / 9 if config.mixing else None,
-            Linear.init(k[4], d, 4 * d),
-            Linear.init(k[5], 4 * d, d, scale=0.0),
-        )
-
-    def __call__(
-        self, x: Array, embedding: Array, context: Context, positions: Array, causal: bool, alone: Array | None
-    ) -> Array:
-        """Args: `x (b, t, h, w, d)` tokens on their grid, `embedding (b, t, d)`, `alone (b,)` as in attention."""
-        b, t, h, w, d = x.shape
-        shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(self.film(embedding), 6, axis=-1)
-
-        def flat(y: Array) -> Array:
-            return y.reshape(b, t * h * w, d)
-
-        y = modulate(rms(x).astype(x.dtype), scale1, shift1)
-        y = self.attention(flat(y), positions, frame_mask(positions, causal), alone).reshape(x.shape)
-        x = x + gate(y, gate1)  # the branches' last layers start at zero, so every block starts as the identity
-        if context.tokens is not None and context.mask is not None:
-            x = x + self.cross(self.norm(flat(x)), context.tokens, context.mask).reshape(x.shape)
-        y = modulate(rms(x).astype(x.dtype), scale2, shift2)
-        if self.mixing is not None:
-            y = y + _depthwise(y, self.mixing)
-        return x + gate(self.down(jax.nn.gelu(self.up(y))), gate2)
-
-
-def _depthwise(x: Float[Array, "b t h w d"], weight: Float[Array, "3 3 1 d"]) -> Float[Array, "b t h w d"]:
-    """Nine shifted products: XLA's grouped convolution is slow on CPU, and this fuses everywhere."""
-    h, w = x.shape[2:4]
-    padded = jnp.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)))
-    return sum(  # type: ignore[return-value]
-        padded[:, :, i : i + h, j : j + w] * weight[i, j, 0] for i in range(3) for j in range(3)
-    )
-
-
 class Transformer(Module):
-    """`(x, level, context) -> Output`; made by `TransformerConfig.init`."""
+    """`(x, level, context) -> Output`; made by `TransformerConfig.init`.
+
+    Its intermediates are `blocks` (depth, b, t, h, w, d), the tokens after each block; `keys` and `values` (depth, b, n,
+    k, e), and `entered` (b, t, h, w, d), of which a `Memory` is made.
+    """
 
     enter: Linear
     previous: Linear | None
     level: NoiseLevel
     context: Linear
-    blocks: Block
-    film: Linear
-    leave: Linear
+    registers: Float[Array, "r d"] | None
+    shared: Linear | None
+    blocks: tuple[Block, ...]
+    joins: Linear | None
+    film: Linear | None
+    leave: Linear | None
+    head: Head | None
     config: TransformerConfig = static()
 
     @property
@@ -133,31 +147,131 @@ class Transformer(Module):
         return self.config.depth
 
     def __call__(self, x: Float[Array, "b t h w c"], level: Float[Array, "b t"], context: Context) -> Output:
-        """Args: `x` noisy latents of about unit variance; `level` in [0, 1], each frame's own noise level."""
-        config = self.config
-        if x.shape[2] % config.patch or x.shape[3] % config.patch:
-            raise UserError(
-                f"latents of {x.shape[2]}x{x.shape[3]} do not divide into tokens of {config.patch}x{config.patch}: "
-                "set net.patch=1, or give clips sides that do"
-            )
-        embedding = self.level(level)
-        if context.broadcast is not None:
-            embedding = embedding + self.context(context.broadcast)[:, None]
-        embedding = jax.nn.silu(embedding)
+        """Args: `x` noisy latents of about unit variance; `level` in [0, 1], each frame's own noise level.
+
+        In a pack (`context.places`) t counts tokens, and h = w = 1.
+        """
+        patch = self.config.patch
+        self._check(x, context)
+        embedding = self._embedding(level, context)
         if context.aligned is not None:
             x = jnp.concatenate([x, context.aligned], axis=-1)
-        x = self.enter(space_to_depth(x, config.patch))
+        cells = _fold(x, patch)
+        entered = self.enter(cells)
+        x = entered
         if self.previous is not None:
-            x = x + self.previous(jnp.pad(x, ((0, 0), (1, 0), (0, 0), (0, 0), (0, 0)))[:, :-1])
-        positions = grid_positions(*x.shape[1:4])
+            before = jnp.zeros_like(x[:, :1]) if context.memory is None else context.memory.previous
+            x = x + self.previous(jnp.concatenate([before, x[:, :-1]], axis=1))
+        _, t, h, w, _ = x.shape
+        grid = None if context.places is not None else (t, h, w)
+        places = context.places or Places.grid(t, h, w, 0 if context.memory is None else context.memory.frames)
+        beside, beside_places = self._beside(context, x)
+        shared = 0.0 if self.shared is None else self.shared(embedding)
+        sight = Sight(embedding, shared, context, places, beside_places, grid, self.config.attention)
+        x, features, keys, values = self._run(x, beside, sight, context)
+        if self.head is not None:
+            x = self.head(cells, x, embedding, sight)
+        else:
+            assert self.film is not None
+            assert self.leave is not None
+            scale, shift = jnp.split(self.film(embedding), 2, axis=-1)
+            x = self.leave(rms(x).astype(x.dtype) * (1 + scale) + shift)
+        found = {"blocks": features, "keys": keys, "values": values, "entered": entered}
+        return Output(_unfold(x, patch), found)
 
-        def call(layer: tuple[Block, Array | None], x: Array) -> tuple[Array, Array]:
-            block, alone = layer
-            x = block(x, embedding, context, positions, config.causal, alone)
-            return x, x
+    def _check(self, x: Array, context: Context) -> None:
+        """Raises `UserError` for what this network cannot take."""
+        sizes, patch = x.shape[1:4], self.config.patch
+        if any(size % p for size, p in zip(sizes, patch, strict=True)):
+            raise UserError(
+                f"latents of {sizes[1]}x{sizes[2]} in {sizes[0]} frames do not divide into tokens of "
+                f"{patch[1]}x{patch[2]} in {patch[0]}: set net.patch to (1, 1, 1), or give clips sides that do"
+            )
+        if context.places is not None and (self.config.mixing or self.config.previous or patch != (1, 1, 1)):
+            raise UserError(
+                "packed clips need a network with net.patch=(1, 1, 1), net.mixing=false, net.previous=false"
+            )
+        if context.memory is not None and not self.config.causal:
+            raise UserError("only a network that is causal in time goes on from past frames: set net.reach to future=0")
 
-        alone = None if context.alone is None else context.alone.T
-        x, features = scan((self.blocks, alone), x, call, config.remat)
-        scale, shift = jnp.split(self.film(embedding), 2, axis=-1)
-        x = self.leave(modulate(rms(x).astype(x.dtype), scale, shift))
-        return Output(depth_to_space(x, config.patch), {"blocks": features})
+    def _embedding(self, level: Float[Array, "b t"], context: Context) -> Float[Array, "b t 1 1 d"]:
+        """Of noise levels (of a token of several frames, their mean) and what is broadcast."""
+        b, t = level.shape
+        embedding = self.level(level).reshape(b, t // self.config.patch[0], self.config.patch[0], -1).mean(2)
+        if context.broadcast is not None:
+            said = self.context(context.broadcast)
+            embedding = embedding + (said[:, None] if said.ndim == 2 else said)
+        return jax.nn.silu(embedding)[:, :, None, None]
+
+    def _beside(self, context: Context, x: Array) -> tuple[Array | None, Places | None]:
+        """Registers and, where it attends together with the latents, text."""
+        b = len(x)
+        parts, segments = [], []
+        if self.registers is not None:
+            if context.places is not None:
+                raise UserError("registers belong to one clip, and a pack has several: set net.registers to 0")
+            parts.append(jnp.broadcast_to(self.registers, (b, *self.registers.shape)))
+            segments.append(jnp.zeros((b, len(self.registers)), int))
+        if self.config.text == "joint" and context.tokens is not None:
+            parts.append(context.tokens)
+            segments.append(context.token_segments())
+        if not parts:
+            return None, None
+        return jnp.concatenate(parts, axis=1), Places.nowhere(jnp.concatenate(segments, axis=1))
+
+    def _run(self, x: Array, beside: Array | None, sight: Sight, context: Context) -> tuple[Array, Array, Array, Array]:
+        """All blocks; the tokens, and of each block what came out, the keys and the values."""
+        turns, depth = len(self.blocks), self.config.depth
+
+        def by_turn(a: Array | None) -> Any:  # (depth, ...) -> (depth / turns, turns, ...)
+            return None if a is None else a.reshape(depth // turns, turns, *a.shape[1:])
+
+        memory = context.memory
+        past = (None, None) if memory is None else (by_turn(memory.keys), by_turn(memory.values))
+        alone = None if context.alone is None else by_turn(context.alone.T)
+
+        def call(layers: Any, state: Any) -> tuple[Any, Any]:
+            blocks, alone, (keys, values), joins, mirrored = layers
+            x, beside = state
+            out = []
+            for i, block in enumerate(blocks):
+                if joins is not None:
+                    x = x + jax.tree.map(lambda p, i=i: p[i], joins)(rms(mirrored[i]).astype(x.dtype))
+                seen = None if memory is None else Keys(keys[i], values[i], memory.places)
+                x, beside, k, v = block(x, beside, sight, seen, None if alone is None else alone[i])
+                out.append((x, k, v))
+            return (x, beside), jax.tree.map(lambda *xs: jnp.stack(xs), *out)
+
+        layers = (self.blocks, alone, past)
+        remat = self.config.remat
+        if self.joins is None:
+            (x, _), out = scan((*layers, None, None), (x, beside), call, remat)
+        else:
+            half = depth // turns // 2
+            first, second = (jax.tree.map(lambda a, s=s: a[s], layers) for s in (slice(half), slice(half, None)))
+            state, out = scan((*first, None, None), (x, beside), call, remat)
+            mirrored = out[0][::-1, ::-1]
+            joins = jax.tree.map(lambda a: a.reshape(half, turns, *a.shape[1:]), self.joins)
+            (x, _), rest = scan((*second, joins, mirrored), state, call, remat)
+            out = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), out, rest)
+        return x, *(a.reshape(depth, *a.shape[2:]) for a in out)
+
+
+def _fold(x: Float[Array, "b t h w c"], patch: tuple[int, int, int]) -> Float[Array, "b t2 h2 w2 c2"]:
+    """Neighbours of a patch into channels; `patch[1:]` is usually a square, which has a short way."""
+    p, q, r = patch
+    if p == 1 and q == r:
+        return space_to_depth(x, q)
+    b, t, h, w, c = x.shape
+    x = x.reshape(b, t // p, p, h // q, q, w // r, r, c).transpose(0, 1, 3, 5, 2, 4, 6, 7)
+    return x.reshape(b, t // p, h // q, w // r, p * q * r * c)
+
+
+def _unfold(x: Float[Array, "b t h w c"], patch: tuple[int, int, int]) -> Float[Array, "b t2 h2 w2 c2"]:
+    """The inverse of `_fold`."""
+    p, q, r = patch
+    if p == 1 and q == r:
+        return depth_to_space(x, q)
+    b, t, h, w, c = x.shape
+    x = x.reshape(b, t, h, w, p, q, r, c // (p * q * r)).transpose(0, 1, 4, 2, 5, 3, 6, 7)
+    return x.reshape(b, t * p, h * q, w * r, c // (p * q * r))

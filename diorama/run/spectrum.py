@@ -36,6 +36,7 @@ from diorama.run.evaluate import fingerprint
 from diorama.run.examples import clips, conditions, media_of, some
 from diorama.run.folder import Folder
 from diorama.run.look import in_parts
+from diorama.run.resolution import signals_of
 from diorama.run.run import Bucket, Run, Sampling
 from diorama.sample.trajectory import trajectory
 
@@ -176,6 +177,8 @@ def _seen(folder: Folder, bucket: Bucket) -> Seen:
     latents, again = in_parts(partial(_there_and_back, codec), min(bucket.batch, TOGETHER), x)
     captions = source.captions
     signals = conditions(run, folder, [captions[i] for i in asked], source.labels[asked])
+    if run.denoiser.denoiser.low:
+        signals |= signals_of(run, codec, bucket, media_of(source, asked), np.arange(len(asked)))
     way = _ways(run, folder, codec, denoiser, bucket, signals)
     drawn = way.pop("drawn")
     arrays = _measured("data", x) | _measured("drawn", drawn)
@@ -259,7 +262,7 @@ def _alarms(folder: Folder, media: np.ndarray, drawn: np.ndarray, again: np.ndar
     Reconstructions are of the clips that they are compared with, which makes the alarm the slower to sound.
     """
     net = folder.run().denoiser.denoiser.net
-    cells = net.patch if isinstance(net, TransformerConfig) else 2 ** (len(net.widths) - 1)
+    cells = net.patch[1] if isinstance(net, TransformerConfig) else 2 ** (len(net.widths) - 1)
     own = getattr(folder.codec_config(), "spatial", 1)  # of pixels: none
     pairs = [("samples", drawn, own * cells)] + ([("reconstructions", again, own)] if again is not None else [])
     if min(len(media), len(drawn)) < LEAST:

@@ -7,7 +7,8 @@ import pytest
 
 from diorama.core import UserError
 from diorama.net import TransformerConfig, UNetConfig
-from diorama.net.attention import CrossAttention, SelfAttention, check_heads, frame_mask, grid_positions, rotary
+from diorama.net.attention import CrossAttention, SelfAttention, check_heads, frame_mask, rotary
+from diorama.net.places import grid_positions
 
 KEYS = jax.random.split(jax.random.key(0), 4)
 WIDTH, HEADS = 24, 2

@@ -10,6 +10,7 @@ import pytest
 from diorama.core import UserError
 from diorama.core.module import Policy, cast, paths
 from diorama.net.condition import Context
+from diorama.net.places import Reach
 from tests.net.tiny import NETS, TRANSFORMER, UNET, latents, net_of
 
 X = latents()
@@ -34,7 +35,7 @@ def net(config):
 
 @pytest.fixture(scope="module")
 def causal(config):
-    return net_of(replace(config, causal=True))
+    return net_of(replace(config, reach=(Reach(future=0),)) if config is TRANSFORMER else replace(config, causal=True))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from diorama.net import Perturbed
-from diorama.net.attention import SelfAttention, grid_positions
+from diorama.net.attention import SelfAttention
+from diorama.net.places import grid_positions
 from diorama.net.condition import Conditions, Context
 from tests.net.tiny import LABEL, NETS, latents, net_of
 

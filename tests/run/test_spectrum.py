@@ -114,7 +114,7 @@ def test_measured_once(seen):
 
 
 def test_a_run_on_pixels(catalogue, tmp_path):
-    config = DenoiserConfig(TransformerConfig(width=16, depth=1, heads=2, patch=4), {})
+    config = DenoiserConfig(TransformerConfig(width=16, depth=1, heads=2, patch=(1, 4, 4)), {})
     still = (Bucket(frames=1, height=16, width=16, kind="any", batch=4),)
     stage = replace(RUN.denoiser, denoiser=config, buckets=still)
     sampling = replace(RUN.sampling, restart=Restart(0.4, 0.8, times=1, steps=1))

@@ -21,7 +21,7 @@ TOKENS = TokenCodecConfig((16, 16), spatial=8, temporal=4, channels=2, tokens=3,
 
 @pytest.mark.slow
 def test_the_whole_way(catalogue, tmp_path):
-    net = TransformerConfig(width=8, depth=1, heads=2, patch=1, mixing=False, previous=False)
+    net = TransformerConfig(width=8, depth=1, heads=2, patch=(1, 1, 1), mixing=False, previous=False)
     run = replace(
         SMALLEST,
         codec=CodecStage(TOKENS, (CLIP,), Train(examples=8)),

@@ -1,0 +1,167 @@
+"""Attention of queries to keys, behind one function: by XLA, by cuDNN's flash kernel, or in pieces.
+
+All give the same numbers but for rounding. `xla` holds all scores at once; `cudnn` needs an NVIDIA GPU and 16-bit
+numbers, and has no forward-mode derivative; `chunked` holds the scores of some queries at a time, and in the backward
+pass once more (Rabe & Staats 2021, arXiv 2112.05682). What is out of a layer's reach costs nothing where that can be:
+a layer within frames or within places is computed frame by frame or place by place, one that sees few frames in bands.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from diorama.core.array import Array, Bool, Float
+from diorama.net.places import Places, Reach, sees
+
+Way = Literal["auto", "xla", "cudnn", "chunked"]
+Heads = Float[Array, "b n k e"]
+Grid = tuple[int, int, int]
+
+MANY = 2**27  # scores (examples x heads x queries x keys) from which `auto` goes in pieces: half a gigabyte in float32
+PIECE = 2**24  # scores a piece: large enough to keep cores busy
+EVERYWHERE = Reach()
+
+
+class Keys(NamedTuple):
+    """What may be seen: keys, values, and where they lie."""
+
+    k: Heads
+    v: Heads
+    places: Places
+
+
+def attend(q: Heads, k: Heads, v: Heads, mask: Bool[Array, "b n m"] | None = None, way: Way = "auto") -> Heads:
+    """softmax(q k^T / sqrt(e)) v for each head; what the mask forbids counts nothing.
+
+    `auto` takes cuDNN's kernel for 16-bit numbers on a GPU where nothing is masked, pieces for many scores, else XLA.
+    """
+    return _attend(q, k, v, lambda index: mask if mask is None or mask.shape[1] == 1 else mask[:, index], way)
+
+
+def attend_by_place(
+    q: Heads, own: Keys, reach: Reach, grid: Grid | None = None, memory: Keys | None = None,
+    extra: Keys | None = None, way: Way = "auto",
+) -> Heads:  # fmt: skip
+    """As `attend`, for queries that lie where `own` keys do, with who sees whom given by places.
+
+    Args:
+        own: keys and values of the queries' own tokens.
+        reach: how far is seen.
+        grid: (t, h, w) where `own` is a whole grid; None where it is anything else.
+        memory: of past frames, whole ones of the same (h, w) where there is a grid.
+        extra: of what has no place and is seen from everywhere in its segment (text, registers).
+        way: as of `attend`.
+    """
+    if grid is not None and (reach.own_frame or reach.own_place):
+        return _folded(q, own, reach, grid, memory, extra, way)
+    if grid is not None and memory is None and _few(reach, grid[0]):
+        return _banded(q, own, reach, grid, extra, way)
+    parts = [(extra, EVERYWHERE), (memory, reach), (own, reach)]
+    return _by_place(q, own.places, [(keys, how) for keys, how in parts if keys is not None], way)
+
+
+def _by_place(q: Heads, places: Places, seen: list[tuple[Keys, Reach]], way: Way) -> Heads:
+    """Queries at `places`, to several sets of keys with a reach for each."""
+    k, v = (jnp.concatenate([getattr(keys, name) for keys, _ in seen], axis=1) for name in "kv")
+
+    def mask(index: Array | slice) -> Array | None:
+        queries = places.at(index)
+        masks = [sees(reach, queries, keys.places) for keys, reach in seen]
+        if all(m is None for m in masks):
+            return None
+        b, n = max(len(m) for m in masks if m is not None), queries.position.shape[1]
+        sizes = [keys.k.shape[1] for keys, _ in seen]
+        tables = (jnp.ones((1, 1, 1), bool) if m is None else m for m in masks)
+        return jnp.concatenate([jnp.broadcast_to(m, (b, n, size)) for m, size in zip(tables, sizes, strict=True)], -1)
+
+    return _attend(q, k, v, mask, way)
+
+
+def _attend(q: Heads, k: Heads, v: Heads, mask: Callable[[Array | slice], Array | None], way: Way) -> Heads:
+    """`mask(index)` is that of the queries of an index (None: they see everything)."""
+    whole = jax.eval_shape(lambda: mask(slice(None)))
+    flash = whole is None and q.dtype.itemsize == 2 and jax.default_backend() == "gpu"
+    scores = q.shape[0] * q.shape[1] * q.shape[2] * k.shape[1]
+    if way == "chunked" or (way == "auto" and not flash and scores > MANY):
+        return _pieces(q, k, v, mask)
+    how: Literal["xla", "cudnn"] = "cudnn" if way == "cudnn" or (way == "auto" and flash) else "xla"
+    table = None if whole is None else mask(slice(None))[:, None]  # type: ignore[index]
+    return jax.nn.dot_product_attention(q, k, v, mask=table, implementation=how)
+
+
+def _pieces(q: Heads, k: Heads, v: Heads, mask: Callable[[Array | slice], Array | None]) -> Heads:
+    """Some queries at a time; the last piece repeats the last query."""
+    b, n, heads, e = q.shape
+    size = max(1, min(n, PIECE // (b * heads * k.shape[1])))
+    index = jnp.minimum(jnp.arange(-(-n // size) * size), n - 1).reshape(-1, size)
+
+    @jax.checkpoint
+    def piece(index: Array) -> Heads:
+        table = mask(index)
+        return jax.nn.dot_product_attention(q[:, index], k, v, mask=None if table is None else table[:, None])
+
+    out = jax.lax.map(piece, index)
+    return out.swapaxes(0, 1).reshape(b, -1, heads, e)[:, :n]
+
+
+def _folded(q: Heads, own: Keys, reach: Reach, grid: Grid, memory: Keys | None, extra: Keys | None, way: Way) -> Heads:
+    """Frame by frame, or place by place: groups that do not see each other become examples."""
+    b, cells = len(q), grid[1] * grid[2]
+    groups = grid[0] if reach.own_frame else cells
+
+    def fold(x: Array) -> Array:  # (b, frames * cells, ...) -> (b * groups, tokens of a group, ...)
+        x = x.reshape(b, -1, cells, *x.shape[2:])
+        x = x if reach.own_frame else x.swapaxes(1, 2)
+        return x.reshape(b * groups, *x.shape[2:])
+
+    def unfold(x: Array) -> Array:
+        x = x.reshape(b, groups, -1, *x.shape[2:])
+        x = x if reach.own_frame else x.swapaxes(1, 2)
+        return x.reshape(b, -1, *x.shape[3:])
+
+    def keys(x: Keys) -> Keys:  # all groups lie alike, so one speaks for all
+        return Keys(fold(x.k), fold(x.v), x.places.at(slice(cells) if reach.own_frame else slice(None, None, cells)))
+
+    def every(x: Array) -> Array:
+        return jnp.repeat(x, groups, axis=0)
+
+    shared = extra and Keys(every(extra.k), every(extra.v), jax.tree.map(every, extra.places))
+    past = None if memory is None or reach.own_frame else keys(memory)
+    return unfold(attend_by_place(fold(q), keys(own), reach, None, past, shared, way))
+
+
+def _few(reach: Reach, frames: int) -> bool:
+    """Whether the frames in reach are so few that bands of them are worth while."""
+    if reach.past is None or reach.future is None or reach.block > 1:
+        return False
+    return 2 * (reach.past + 1 + reach.future) <= frames
+
+
+def _banded(q: Heads, own: Keys, reach: Reach, grid: Grid, extra: Keys | None, way: Way) -> Heads:
+    """Frame by frame, each with the frames in its reach."""
+    assert reach.past is not None
+    assert reach.future is not None
+    cells = grid[1] * grid[2]
+    around = (reach.past * cells, reach.future * cells)
+    segment = jnp.zeros(own.places.position.shape[:2], int) if own.places.segment is None else own.places.segment
+    places = Places(own.places.position, segment)
+
+    def pad(x: Array, fill: int = 0) -> Array:
+        return jnp.pad(x, ((0, 0), around, *((0, 0),) * (x.ndim - 2)), constant_values=fill)
+
+    padded = Keys(pad(own.k), pad(own.v), Places(pad(places.position), pad(segment, -1)))
+
+    @jax.checkpoint
+    def frame(f: Array) -> Heads:
+        def cut(x: Array, size: int = cells) -> Array:
+            return jax.lax.dynamic_slice_in_dim(x, f * cells, size, axis=1)
+
+        band = jax.tree.map(partial(cut, size=cells + sum(around)), padded)
+        seen = [(band, reach)] if extra is None else [(extra, EVERYWHERE), (band, reach)]
+        return _by_place(cut(q), jax.tree.map(cut, places), seen, way)
+
+    out = jax.lax.map(frame, jnp.arange(grid[0]))
+    return out.swapaxes(0, 1).reshape(q.shape)
