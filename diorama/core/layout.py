@@ -1,24 +1,46 @@
-"""Where arrays lie: one `Layout` names the mesh axes and puts parameters and batches on them.
+"""Where arrays lie: one `Layout` names the mesh axes and puts parameters, batches and activations on them.
 
-    data    batches are split, parameters are copied
-    fsdp    batches are split, and so are parameters and optimiser state (fully sharded data parallel)
-    tensor  widths are split (the last axis of a weight)
+    data      batches are split, parameters are copied
+    fsdp      batches are split, and so are parameters, optimiser state and averages; a layer's weight is made whole
+              where it is used and let go again (ZeRO-3, Rajbhandari et al. 2020, arXiv 1910.02054)
+    tensor    widths inside a block are split, attention's by head: one layer by its outputs, the next by its inputs, so
+              that a branch costs one sum over devices (Shoeybi et al. 2019, Megatron-LM, arXiv 1909.08053)
+    sequence  the tokens of a clip are split; attention changes to heads and back (`net/parallel.py`)
 
-XLA's partitioner places the collectives; the code of a model does not change. One device is the trivial case.
+XLA's partitioner places the collectives. A network knows the mesh that it is compiled for as JAX's ambient one: `place`
+says how an activation lies on it, `whole` asks for a weight. Both do nothing on one device, the trivial case.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from math import prod
+from types import EllipsisType
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.custom_derivatives import linear_call
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, get_abstract_mesh, use_abstract_mesh
 
+from diorama.core.array import Array
 from diorama.core.errors import UserError
 
 T = TypeVar("T")
-AXES = ("data", "fsdp", "tensor")
+Axis = str | tuple[str, ...] | None
+AXES = ("data", "fsdp", "sequence", "tensor")  # neighbours along the last talk most
+BATCH = ("data", "fsdp")
+FREE = PartitionSpec.UNCONSTRAINED
+
+
+@runtime_checkable
+class Split(Protocol):
+    """A module that says which of its own arrays' axes tensor parallelism splits."""
+
+    @property
+    def axes(self) -> dict[str, tuple[Axis, ...]]:
+        """By the array's name, a mesh axis or None for each of its own axes; any axis before those is a stack's."""
+        ...
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
@@ -48,56 +70,144 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
         raise UserError(f"the processes did not meet: {error}; is --coordinator right, and are all started?") from error
 
 
+def ambient() -> dict[str, int]:
+    """Sizes of the mesh that is being compiled for; empty on one device, and where each device is programmed alone."""
+    mesh = get_abstract_mesh()
+    alone = mesh.empty or mesh.size == 1 or AxisType.Manual in mesh.axis_types
+    return {} if alone else dict(mesh.shape)
+
+
+def over(axis: Axis) -> int:
+    """How many devices of the ambient mesh lie along a mesh axis, or several together."""
+    return prod(ambient().get(name, 1) for name in ((axis,) if isinstance(axis, str) else axis or ()))
+
+
+def place(x: Array, *axes: Axis | EllipsisType) -> Array:
+    """`x` with its axes, from the left, on these mesh axes; what does not divide over them lies as the compiler likes.
+
+    None is whole on every device, and `...` any number of axes that may lie anyhow.
+    """
+    sizes = ambient()
+    if not sizes:
+        return x
+    spec: list[Any] = list(axes)
+    if ... in spec:
+        at = spec.index(...)
+        spec[at : at + 1] = [FREE] * (x.ndim - len(spec) + 1)
+    for i, (axis, size) in enumerate(zip(spec, x.shape, strict=True)):
+        if isinstance(axis, str | tuple) and size % over(axis):
+            spec[i] = FREE
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+
+
+def whole(weight: Array, *axes: Axis) -> Array:
+    """A layer's weight as it is used: gathered over `fsdp`, while its `axes` (as of `Split`) stay split.
+
+    The gradient is not gathered: it is summed into the part that each device keeps.
+    """
+    if ambient().get("fsdp", 1) == 1:
+        return weight
+    spec = PartitionSpec(*(None if size % over(axis) else axis for axis, size in zip(axes, weight.shape, strict=True)))
+    return linear_call(lambda _, w: jax.lax.with_sharding_constraint(w, spec), lambda _, g: g, (), weight)
+
+
 @dataclass(frozen=True)
 class Layout:
     """Sizes of the mesh axes; their product must be the number of devices used.
 
     Args:
-        data, fsdp, tensor: devices along each axis.
+        data, fsdp, tensor, sequence: devices along each axis.
         smallest: arrays with fewer numbers than this are copied, not sharded: the traffic would cost more.
     """
 
     data: int = 1
     fsdp: int = 1
     tensor: int = 1
+    sequence: int = 1
     smallest: int = 1024
+
+    def __post_init__(self) -> None:
+        if min(self._sizes) < 1:
+            raise UserError(
+                f"the layout {dict(zip(AXES, self._sizes, strict=True))} has an axis below 1: use 1 for none"
+            )
+
+    @property
+    def _sizes(self) -> tuple[int, ...]:
+        return self.data, self.fsdp, self.sequence, self.tensor
 
     @cached_property
     def mesh(self) -> Mesh:
         """The device mesh. Raises `UserError` when there are fewer devices than the layout asks for."""
-        shape = (self.data, self.fsdp, self.tensor)
-        need, have = int(np.prod(shape)), jax.devices()
+        need, have = prod(self._sizes), jax.devices()
         if need > len(have):
             raise UserError(
-                f"the layout {dict(zip(AXES, shape, strict=True))} needs {need} devices and {len(have)} are here: "
-                f"lower layout.data or layout.fsdp"
+                f"the layout {dict(zip(AXES, self._sizes, strict=True))} needs {need} devices and {len(have)} are "
+                "here: lower layout.data or layout.fsdp"
             )
-        return Mesh(np.array(have[:need]).reshape(shape), AXES)
+        return jax.make_mesh(self._sizes, AXES, (AxisType.Auto,) * len(AXES), devices=have[:need])
 
-    def sharding(self, *axes: str | tuple[str, ...] | None) -> NamedSharding:
+    def ambient(self) -> AbstractContextManager[Any]:
+        """What is traced within is compiled for this mesh: `place` and `whole` act."""
+        return use_abstract_mesh(self.mesh.abstract_mesh) if self.mesh.size > 1 else nullcontext()
+
+    def sharding(self, *axes: Axis) -> NamedSharding:
         """The sharding that lays an array's leading axes on these mesh axes."""
         return NamedSharding(self.mesh, PartitionSpec(*axes))
 
     @property
     def batch(self) -> NamedSharding:
         """Examples over data and fsdp together."""
-        return self.sharding(("data", "fsdp"))
+        return self.sharding(BATCH)
 
-    def _spec(self, shape: tuple[int, ...]) -> PartitionSpec:
-        """`tensor` takes the last axis it divides, `fsdp` the largest of the rest that it divides."""
-        spec: list[str | None] = [None] * len(shape)
-        if int(np.prod(shape)) < self.smallest:
+    @property
+    def share(self) -> tuple[int, int]:
+        """Which part of every batch this process reads, and of how many: those that split clips or widths read alike.
+
+        Raises `UserError` where the examples of one process are not a part by themselves.
+        """
+        rows = self.mesh.devices.reshape(self.data * self.fsdp, -1)
+        parts: dict[int, set[int]] = {}
+        for row, devices in enumerate(rows):
+            for device in devices:
+                parts.setdefault(device.process_index, set()).add(row)
+        distinct = sorted({tuple(sorted(part)) for part in parts.values()})
+        if sum(map(len, distinct)) > len(rows) or len({len(part) for part in distinct}) > 1:
+            raise UserError(
+                "processes share some of their examples and not others: let layout.sequence x layout.tensor divide the "
+                "devices of one process, or be a multiple of them"
+            )
+        return distinct.index(tuple(sorted(parts[jax.process_index()]))), len(distinct)
+
+    def _spec(self, shape: tuple[int, ...], axes: tuple[Axis, ...] | None = None) -> PartitionSpec:
+        """`tensor` takes the axis that a module gave it, `fsdp` the largest of the array's own axes that is left.
+
+        Of arrays whose module says nothing, the last two count as their own, so no stack is split by depth. Vectors are
+        not worth gathering and are copied.
+        """
+        if prod(shape) < self.smallest:
             return PartitionSpec()
-        if self.tensor > 1 and len(shape) > 1 and shape[-1] % self.tensor == 0:
-            spec[-1] = "tensor"
-        free = [i for i, size in enumerate(shape) if spec[i] is None and size % self.fsdp == 0]
-        if self.fsdp > 1 and free:
-            spec[max(free, key=lambda i: shape[i])] = "fsdp"
+        axes = (None,) * min(len(shape), 2) if axes is None else axes
+        spec: list[str | None] = [None] * len(shape)
+        own = range(len(shape) - len(axes), len(shape))
+        for i, axis in zip(own, axes, strict=True):
+            if axis == "tensor" and self.tensor > 1 and shape[i] % self.tensor == 0:
+                spec[i] = "tensor"
+        free = [i for i in own if spec[i] is None and shape[i] % self.fsdp == 0]
+        if self.fsdp > 1 and len(own) > 1 and free:
+            spec[max(free, key=lambda i: (shape[i], i))] = "fsdp"
         return PartitionSpec(*spec)
 
-    def shardings(self, tree: T) -> T:
+    def shardings(self, tree: Any) -> Any:
         """A tree of shardings for the parameters, or for any state shaped like them (`tree` may be abstract)."""
-        return jax.tree.map(lambda leaf: NamedSharding(self.mesh, self._spec(leaf.shape)), tree)
+        axes = tree.axes if isinstance(tree, Split) else {}
+
+        def lay(path: Any, part: Any) -> Any:
+            if part is not tree and isinstance(part, Split):
+                return self.shardings(part)
+            return NamedSharding(self.mesh, self._spec(part.shape, axes.get(path[0].name) if axes else None))
+
+        return jax.tree_util.tree_map_with_path(lay, tree, is_leaf=lambda x: x is not tree and isinstance(x, Split))
 
     def put(self, batch: dict[str, Any]) -> dict[str, jax.Array]:
         """Lay this process's part of a batch on the mesh; the parts of all processes form the global batch."""

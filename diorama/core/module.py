@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from diorama.core.array import Array, Key
+from diorama.core.layout import ambient
 
 Module = equinox.Module
 T = TypeVar("T")
@@ -80,10 +81,27 @@ def stack(init: Callable[[Key], T], key: Key, n: int) -> T:
     return jax.vmap(init)(jax.random.split(key, n))
 
 
+Remat = Literal["none", "dots", "attention", "full"]
+"""What the backward pass keeps of a block, and does not compute again: all, matrix products and inputs, what attention
+gave and inputs, or inputs only."""
+
 REMAT: dict[str, Callable[..., Any] | None] = {
-    "full": None,  # keep block inputs only
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # keep matrix products
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "attention": jax.checkpoint_policies.save_only_these_names("attention"),
+    "full": None,
 }
+
+
+def remat(call: Callable[..., Any], name: Remat) -> Callable[..., Any]:
+    """`call` with a backward pass that keeps what `name` says; weights that are gathered over `fsdp` in no case."""
+    if name != "none":
+        return jax.checkpoint(call, policy=REMAT[name])
+    return jax.checkpoint(call, policy=_ungathered) if ambient().get("fsdp", 1) > 1 else call
+
+
+def _ungathered(primitive: Any, *_: Any, **__: Any) -> bool:
+    """Whether a value is none of `whole` or `place`, which cost nothing to have again but the gathering."""
+    return primitive.name not in ("linear_call", "sharding_constraint")
 
 
 # Stacks this short are laid out one block after another: a loop copies what the backward pass keeps of every block
@@ -91,18 +109,17 @@ REMAT: dict[str, Callable[..., Any] | None] = {
 UNROLLED = 8
 
 
-def scan(blocks: Any, x: Any, call: Callable[[Any, Any], tuple[Any, Any]], remat: str = "none") -> tuple[Any, Any]:
+def scan(blocks: Any, x: Any, call: Callable[[Any, Any], tuple[Any, Any]], keep: Remat = "none") -> tuple[Any, Any]:
     """Run stacked `blocks` over `x`: `call(block, x) -> (x, intermediate)`; deep stacks are compiled as one block.
 
-    `remat` names what the backward pass keeps: "none" (all), "dots" (matrix products), "full" (block inputs only).
+    `keep` names what the backward pass keeps, as of `remat`. Over `fsdp` one block at a time is whole.
     Returns the last x and the intermediates stacked along a leading axis of depth.
     """
 
     def body(carry: Any, block: Any) -> tuple[Any, Any]:
         return call(block, carry)
 
-    if remat != "none":
-        body = jax.checkpoint(body, policy=REMAT[remat])
     depth = jax.tree.leaves(blocks)[0].shape[0]
-    unrolled = depth <= UNROLLED and remat == "none"  # with remat, memory matters more than time
-    return jax.lax.scan(body, x, blocks, unroll=depth if unrolled else 1)
+    # with remat or gathered weights, memory matters more than time
+    unrolled = depth <= UNROLLED and keep == "none" and ambient().get("fsdp", 1) == 1
+    return jax.lax.scan(remat(body, keep), x, blocks, unroll=depth if unrolled else 1)

@@ -5,12 +5,16 @@ Convolutions are factorised into space (frame by frame) and time (position by po
 """
 
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from diorama.core.array import Array, Float, Key
+from diorama.core.layout import ambient, place, whole
 from diorama.core.module import Module, static
+
+Halves = Literal["in", "out"] | None  # which side of a layer tensor parallelism splits (`core/layout.py`)
 
 
 class Linear(Module):
@@ -18,15 +22,31 @@ class Linear(Module):
 
     weight: Float[Array, "i o"]
     bias: Float[Array, "o"]
+    split: Halves = static(default=None)
 
     @staticmethod
-    def init(key: Key, inputs: int, outputs: int, scale: float = 1.0) -> "Linear":
+    def init(key: Key, inputs: int, outputs: int, scale: float = 1.0, split: Halves = None) -> "Linear":
         """Normal weights of variance `scale^2 / inputs`; `scale=0` starts the layer at zero."""
         weight = scale / math.sqrt(inputs) * jax.random.normal(key, (inputs, outputs))
-        return Linear(weight, jnp.zeros(outputs))
+        return Linear(weight, jnp.zeros(outputs), split)
+
+    @property
+    def axes(self) -> dict[str, tuple[str | None, ...]]:
+        return _axes(self.split, 2)
 
     def __call__(self, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
-        return product(x, self.weight) + self.bias
+        return _placed(product(x, whole(self.weight, *self.axes["weight"])) + self.bias, self.split)
+
+
+def _axes(split: Halves, ndim: int) -> dict[str, tuple[str | None, ...]]:
+    """As of `core.layout.Split`, for a weight `(..., i, o)` of `ndim` axes and a bias `(o,)`."""
+    inputs, outputs = ("tensor" if split == side else None for side in ("in", "out"))
+    return {"weight": (*(None,) * (ndim - 2), inputs, outputs), "bias": (outputs,)}
+
+
+def _placed(y: Float[Array, "... o"], split: Halves) -> Float[Array, "... o"]:
+    """What a layer gives: by channels if it is split by its outputs, whole if by its inputs."""
+    return y if split is None else place(y, ..., "tensor" if split == "out" else None)
 
 
 def product(x: Float[Array, "... i"], weight: Float[Array, "i o"]) -> Float[Array, "... o"]:
@@ -35,6 +55,8 @@ def product(x: Float[Array, "... i"], weight: Float[Array, "i o"]) -> Float[Arra
     XLA's CPU compiler otherwise transposes the whole gradient of the output to form that of W: for 3072 positions,
     64 channels to 256, both gradients took 2.4 ms so and 0.8 ms flattened (docs/log.md).
     """
+    if ambient():  # examples and tokens that lie on different devices cannot be one axis
+        return x @ weight
     return (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:-1], weight.shape[-1])
 
 
@@ -44,19 +66,26 @@ class SpatialConv(Module):
     weight: Float[Array, "k k i o"]
     bias: Float[Array, "o"]
     stride: int = static(default=1)
+    split: Halves = static(default=None)
 
     @staticmethod
-    def init(key: Key, inputs: int, outputs: int, size: int = 3, stride: int = 1, scale: float = 1.0) -> "SpatialConv":
+    def init(
+        key: Key, inputs: int, outputs: int, size: int = 3, stride: int = 1, scale: float = 1.0, split: Halves = None
+    ) -> "SpatialConv":
         weight = scale / (size * math.sqrt(inputs)) * jax.random.normal(key, (size, size, inputs, outputs))
-        return SpatialConv(weight, jnp.zeros(outputs), stride)
+        return SpatialConv(weight, jnp.zeros(outputs), stride, split)
+
+    @property
+    def axes(self) -> dict[str, tuple[str | None, ...]]:
+        return _axes(self.split, 4)
 
     def __call__(self, x: Float[Array, "b t h w i"]) -> Float[Array, "b t h w o"]:
         b, t = x.shape[:2]
-        frames = x.reshape(b * t, *x.shape[2:])
+        frames, weight = x.reshape(b * t, *x.shape[2:]), whole(self.weight, *self.axes["weight"])
         y = jax.lax.conv_general_dilated(
-            frames, self.weight, (self.stride, self.stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+            frames, weight, (self.stride, self.stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
-        return y.reshape(b, t, *y.shape[1:]) + self.bias
+        return _placed(y.reshape(b, t, *y.shape[1:]) + self.bias, self.split)
 
 
 class TemporalConv(Module):
@@ -68,18 +97,26 @@ class TemporalConv(Module):
 
     weight: Float[Array, "3 i o"]
     causal: bool = static(default=True)
+    split: Literal["in"] | None = static(default=None)
 
     @staticmethod
-    def init(key: Key, inputs: int, outputs: int, causal: bool = True, scale: float = 1.0) -> "TemporalConv":
-        return TemporalConv(scale / math.sqrt(3 * inputs) * jax.random.normal(key, (3, inputs, outputs)), causal)
+    def init(
+        key: Key, inputs: int, outputs: int, causal: bool = True, scale: float = 1.0, split: Literal["in"] | None = None
+    ) -> "TemporalConv":
+        weight = scale / math.sqrt(3 * inputs) * jax.random.normal(key, (3, inputs, outputs))
+        return TemporalConv(weight, causal, split)
+
+    @property
+    def axes(self) -> dict[str, tuple[str | None, ...]]:
+        return _axes(self.split, 3)
 
     def __call__(self, x: Float[Array, "b t h w i"]) -> Float[Array, "b t h w o"]:
-        t = x.shape[1]
+        t, weight = x.shape[1], whole(self.weight, *self.axes["weight"])
         if t == 1:  # a still meets one tap only
-            return product(x, self.weight[2 if self.causal else 1])
+            return product(x, weight[2 if self.causal else 1])
         past, future = (2, 0) if self.causal else (1, 1)
         padded = jnp.pad(x, ((0, 0), (past, future), (0, 0), (0, 0), (0, 0)))
-        return sum(product(padded[:, i : i + t], self.weight[i]) for i in range(3))  # type: ignore[return-value]
+        return sum(product(padded[:, i : i + t], weight[i]) for i in range(3))  # type: ignore[return-value]
 
     def chunk(
         self, x: Float[Array, "b t h w i"], past: Float[Array, "b 2 h w i"] | None
@@ -105,6 +142,10 @@ class Norm(Module):
     @staticmethod
     def init(channels: int) -> "Norm":
         return Norm(jnp.ones(channels))
+
+    @property
+    def axes(self) -> dict[str, tuple[str | None, ...]]:
+        return {"gain": ()}
 
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
         return (rms(x) * self.gain.astype(jnp.float32)).astype(x.dtype)

@@ -7,7 +7,9 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from diorama.core import Layout, UserError
-from diorama.core.layout import join
+from diorama.core.layout import join, place, whole
+from diorama.core.module import stack
+from diorama.net.layers import Linear
 
 
 @pytest.mark.parametrize(
@@ -20,25 +22,61 @@ from diorama.core.layout import join
         (Layout(fsdp=8), (9, 128, 3), P(None, "fsdp", None)),
         (Layout(fsdp=8), (7, 257), P(None, None)),  # nothing divides
         (Layout(fsdp=8), (512,), P()),  # too small to be worth it
-        (Layout(fsdp=8, smallest=1), (512,), P("fsdp")),
+        (Layout(fsdp=8), (2048,), P(None)),  # a vector
+        (Layout(fsdp=8, smallest=1), (8, 8), P(None, "fsdp")),
         (Layout(fsdp=8), (), P()),
-        (Layout(tensor=2), (64, 64), P(None, "tensor")),
-        (Layout(tensor=2, fsdp=4), (64, 128), P("fsdp", "tensor")),
-        (Layout(tensor=2), (2048,), P(None)),
+        (Layout(fsdp=8), (256, 64, 96), P(None, None, "fsdp")),  # a stack's depth is never split
+        (Layout(tensor=2), (64, 64), P(None, None)),  # nobody said which axis
     ],
 )
 def test_where_parameters_lie(layout, shape, spec):
     assert layout._spec(shape) == spec
 
 
+@pytest.mark.parametrize(
+    ("layout", "split", "weight", "bias"),
+    [
+        (Layout(fsdp=4), None, P(None, None, "fsdp"), P(None, None)),
+        (Layout(tensor=2), None, P(None, None, None), P(None, None)),
+        (Layout(tensor=2), "out", P(None, None, "tensor"), P(None, "tensor")),
+        (Layout(tensor=2), "in", P(None, "tensor", None), P(None, None)),
+        (Layout(tensor=2, fsdp=4), "out", P(None, "fsdp", "tensor"), P(None, "tensor")),
+        (Layout(tensor=2, fsdp=4), "in", P(None, "tensor", "fsdp"), P(None, None)),
+        (Layout(tensor=5), "out", P(None, None, None), P(None, None)),  # does not divide
+    ],
+)
+def test_where_a_layer_says_its_arrays_lie(layout, split, weight, bias):
+    linear = jax.eval_shape(lambda: stack(lambda k: Linear.init(k, 64, 128, split=split), jax.random.key(0), 16))
+    axes = linear.axes
+    assert layout._spec(linear.weight.shape, axes["weight"]) == weight
+    assert layout._spec(linear.bias.shape, axes["bias"]) == bias
+
+
+def test_vectors_of_a_stack_are_never_split_by_depth():
+    linear = jax.eval_shape(lambda: stack(lambda k: Linear.init(k, 64, 129), jax.random.key(0), 512))
+    assert Layout(fsdp=8)._spec(linear.bias.shape, linear.axes["bias"]) == P(None, None)
+
+
 def test_one_device_is_the_trivial_case():
     layout = Layout()
     tree = {"a": jax.ShapeDtypeStruct((4096, 8), jnp.float32), "b": jnp.ones(3)}
     shardings = layout.shardings(tree)
-    assert shardings["a"].mesh.shape == {"data": 1, "fsdp": 1, "tensor": 1}
+    assert shardings["a"].mesh.shape == {"data": 1, "fsdp": 1, "sequence": 1, "tensor": 1}
     batch = layout.put({"id": np.arange(4, dtype=np.uint32), "x": np.ones((4, 2), np.float32)})
     assert batch["x"].sharding.is_equivalent_to(layout.batch, 2)
     np.testing.assert_array_equal(batch["id"], np.arange(4))
+
+
+def test_without_a_mesh_nothing_is_placed():
+    x = jnp.ones((2, 3))
+    with Layout().ambient():
+        assert place(x, "data", ..., None) is x
+        assert whole(x, None, "tensor") is x
+
+
+def test_axes_below_one_are_refused():
+    with pytest.raises(UserError, match="below 1"):
+        Layout(fsdp=0)
 
 
 def test_too_few_devices_are_named():
