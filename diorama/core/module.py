@@ -64,12 +64,18 @@ def dtype_of(tree: Any) -> jnp.dtype:
 
 @dataclass(frozen=True)
 class Policy:
-    """Number formats: parameters are kept in float32, the forward and backward pass computes in `compute`.
+    """Number formats. Norms, softmax, losses, gradients and averages are float32 whatever the policy.
 
-    Norms, softmax, losses, EMA and optimiser state stay float32 whatever the policy (the layers see to it).
+    Args:
+        compute: of the forward and backward pass.
+        keep: of parameters and optimiser state between steps. "bfloat16" rounds them stochastically
+            (`train/rounding.py`): with Adam and one average, 10 bytes a parameter and not 16. It pays where memory
+            decides which layout or batch fits; the price is noise, for a weight moves by 1/256 of itself or more, or
+            not at all, and time to draw the random bits.
     """
 
     compute: Literal["float32", "bfloat16"] = "float32"
+    keep: Literal["float32", "bfloat16"] = "float32"
 
     def enter(self, tree: T) -> T:
         """Parameters and inputs as the computation sees them."""

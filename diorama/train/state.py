@@ -13,6 +13,7 @@ from diorama.core.module import Module, Policy, paths
 from diorama.train import ema
 from diorama.train.optimizer import AdamW, Optimizer
 from diorama.train.rate import Constant, Decay
+from diorama.train.rounding import narrow
 
 M = TypeVar("M")
 
@@ -126,7 +127,7 @@ class Train:
 class State(Module, Generic[M]):
     """A run at one moment; all of it is checkpointed.
 
-    step: optimiser steps taken. examples: training examples seen. model: the parameters, float32.
+    step: optimiser steps taken. examples: training examples seen. model: the parameters, as `Policy.keep` has them.
     optimizer: optax's state; with roles, one for what has none and one for each. ema: one averaged model for each of
         `Train.ema_std`.
     """
@@ -146,6 +147,7 @@ class State(Module, Generic[M]):
         optimizers = [config.optimizer, *(role.optimizer for role in config.roles)]
         parts = zip(optimizers, by_role(trained, config.roles), strict=True)
         states = tuple(optimizer.transform().init(part) for optimizer, part in parts)
+        model, states = narrow((model, states), config.policy.keep)
         return State(zero, zero, model, states if config.roles else states[0], averages)
 
 

@@ -11,8 +11,9 @@ import optax
 from diorama.core.array import Array
 from diorama.core.errors import UserError
 from diorama.core.layout import Layout
+from diorama.core.module import cast
 from diorama.core.random import places, stream
-from diorama.train import ema
+from diorama.train import ema, rounding
 from diorama.train.state import Objective, Role, Scheduled, State, Tally, Train, by_role, join, split
 
 Batch = dict[str, Array]
@@ -32,7 +33,7 @@ def make_step(config: Train, objective: Objective, shardings: State, seed: int, 
 
     def step(state: State, tally: Tally, batch: Batch, held: list[Array]) -> tuple[State, Tally]:
         n = batch["id"].shape[0]
-        trained, rest = split(state.model)
+        trained, rest = split(cast(state.model, jnp.float32))
         key = stream(seed, "objective", state.step)
         if "place" in batch:
             raise UserError("'place' names an example's place in its batch: call the condition by another name")
@@ -49,7 +50,8 @@ def make_step(config: Train, objective: Objective, shardings: State, seed: int, 
         squares = jax.tree.map(lambda g: jnp.sum(jnp.square(g)), gradient)
         examples = state.examples + n
         middle = state.examples.astype(jnp.float32) + n / 2  # of this batch
-        moved, optimizer, taken = _move(config, state.optimizer, trained, gradient, squares, middle)
+        memory = cast(state.optimizer, jnp.float32)
+        moved, optimizer, taken = _move(config, memory, trained, gradient, squares, middle)
         model = join(moved, rest)
         share = n / examples.astype(jnp.float32)
         averages = tuple(
@@ -64,7 +66,8 @@ def make_step(config: Train, objective: Objective, shardings: State, seed: int, 
                 f"the objective's metrics differ between batch shapes: {sorted(means.keys() ^ tally.sums.keys())}"
             )
         tally = tally.add(means, n, state.step, fault)
-        return State(state.step + 1, examples, model, optimizer, averages), tally
+        kept = rounding.keep((model, optimizer), (state.model, state.optimizer), seed, state.step)
+        return State(state.step + 1, examples, *kept, averages), tally
 
     compiled = jax.jit(step, donate_argnums=0, out_shardings=(shardings, layout.sharding()))
     return partial(compiled, held=held)
