@@ -12,7 +12,7 @@ and utilisation should not rise by it ("model FLOPs", PaLM, arXiv 2204.02311, ap
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,62 +29,82 @@ def flops(f: Callable[..., Any], *args: Any, gradient: bool = False) -> float:
     program = jax.make_jaxpr(f)(*args).jaxpr
     program, used = dce_jaxpr(program, [True] * len(program.outvars))
     first = len(jax.tree.leaves(args[0])) if gradient else 0
-    return _count(program, [i < first for i, needed in enumerate(used) if needed])[0]
+    active = [i < first for i, needed in enumerate(used) if needed]
+    return _count(program, active, [True] * len(program.outvars)).cost
 
 
-def _count(program: Jaxpr, active: Sequence[bool]) -> tuple[float, list[bool]]:
-    """FLOPs of a program, and which of its outputs depend on inputs that are `active`: those differentiated by."""
-    known = dict(zip(program.invars, active, strict=True))
+class Count(NamedTuple):
+    """FLOPs; which outputs depend on active inputs, those differentiated by; which inputs get a gradient from outputs
+    that do. Nothing comes through `stop_gradient` either way."""
 
-    def of(variable: Any) -> bool:
-        return not isinstance(variable, Literal) and known.get(variable, False)
+    cost: float
+    active: list[bool]
+    reached: list[bool]
 
-    total = 0.0
+
+def _count(program: Jaxpr, active: Sequence[bool], reached: Sequence[bool]) -> Count:
+    """Of a program whose inputs are `active` and whose outputs get a gradient where `reached`."""
+    dependent = {variable for variable, a in zip(program.invars, active, strict=True) if a}
+
+    def of(variable: Any, known: set[Any]) -> bool:
+        return not isinstance(variable, Literal) and variable in known
+
     for line in program.eqns:
-        cost, out = _line(line, [of(variable) for variable in line.invars])
-        total += cost
-        kinds = (getattr(variable.aval, "dtype", None) for variable in line.outvars)
-        floats = (kind is not None and jnp.issubdtype(kind, jnp.floating) for kind in kinds)
-        known.update(zip(line.outvars, (a and b for a, b in zip(out, floats, strict=True)), strict=True))
-    return total, [of(variable) for variable in program.outvars]
+        found = _line(line, [of(x, dependent) for x in line.invars], [True] * len(line.outvars))
+        dependent |= {x for x, a in zip(line.outvars, found.active, strict=True) if a and _float(x)}
+    wanted = {x for x, r in zip(program.outvars, reached, strict=True) if r and of(x, dependent)}
+    total = 0.0
+    for line in reversed(program.eqns):
+        found = _line(line, [of(x, dependent) for x in line.invars], [of(x, wanted) for x in line.outvars])
+        wanted |= {x for x, r in zip(line.invars, found.reached, strict=True) if r and of(x, dependent)}
+        total += found.cost
+    return Count(total, [of(x, dependent) for x in program.outvars], [of(x, wanted) for x in program.invars])
 
 
-def _line(line: Any, active: list[bool]) -> tuple[float, list[bool]]:
+def _float(variable: Any) -> bool:
+    return jnp.issubdtype(getattr(variable.aval, "dtype", None) or jnp.int32, jnp.floating)
+
+
+def _line(line: Any, active: list[bool], reached: list[bool]) -> Count:
     """As `_count`, of one line of a program."""
     name, params, n = line.primitive.name, line.params, len(line.outvars)
+    back, out = [a and any(reached) for a in active], [any(active)] * n
     if name == "stop_gradient":
-        return 0.0, [False] * n
-    if name == "scan":
-        return _scan(params, active)
-    if name == "cond":
-        branches = [_count(branch.jaxpr, active[1:]) for branch in params["branches"]]
-        return max(cost for cost, _ in branches), [any(b) for b in zip(*(out for _, out in branches), strict=True)]
-    if name == "while":
-        condition, body = params["cond_nconsts"], params["body_nconsts"]
-        cost, out = _count(params["body_jaxpr"].jaxpr, active[condition:])
-        return cost, [a or b for a, b in zip(active[condition + body :], out, strict=True)]
+        return Count(0.0, [False] * n, [False] * len(active))
     if name in PRODUCTS:
-        return PRODUCTS[name](line) * (1 + sum(active)), [any(active)] * n
+        return Count(PRODUCTS[name](line) * (1 + sum(back)), out, back)
     if name == "dot_product_attention_fwd_wrapper":
-        return _attention(line, active), [any(active)] * n
+        return Count(_attention(line, back), out, back)
+    if name == "scan":
+        return _scan(params, active, reached)
+    if name == "cond":
+        found = [_count(branch.jaxpr, active[1:], reached) for branch in params["branches"]]
+        outs, backs = ([any(each) for each in zip(*many, strict=True)] for many in list(zip(*found, strict=True))[1:])
+        return Count(max(each.cost for each in found), outs, [False, *backs])
+    if name == "while":  # there is no reverse pass through it
+        body = params["body_jaxpr"].jaxpr
+        none = [False] * len(body.invars), [False] * n
+        return Count(_count(body, *none).cost, [False] * n, [False] * len(active))
     for inner in params.values():
         program = inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner
         if isinstance(program, Jaxpr) and len(program.invars) == len(active) and len(program.outvars) == n:
-            cost, out = _count(program, active)
             manual = params["newly_manual_axes"] if name == "shard_map" else ()  # its program is that of one shard
-            return cost * math.prod(params["mesh"].shape[axis] for axis in manual), out
-    return 0.0, [any(active)] * n
+            count = _count(program, active, reached)
+            return count._replace(cost=count.cost * math.prod(params["mesh"].shape[axis] for axis in manual))
+    return Count(0.0, out, back)
 
 
-def _scan(params: dict[str, Any], active: list[bool]) -> tuple[float, list[bool]]:
-    """A loop: what is carried is active if it is so after any turn."""
+def _scan(params: dict[str, Any], active: list[bool], reached: list[bool]) -> Count:
+    """A loop: what is carried is active if it is so after any turn, and gets a gradient if it does before any."""
     begin, end = params["num_consts"], params["num_consts"] + params["num_carry"]
     while True:
-        cost, out = _count(params["jaxpr"].jaxpr, active)
-        carried = [a or b for a, b in zip(active[begin:end], out, strict=False)]
-        if carried == active[begin:end]:
-            return cost * params["length"], out
-        active = [*active[:begin], *carried, *active[end:]]
+        count = _count(params["jaxpr"].jaxpr, active, reached)
+        after = [a or b for a, b in zip(active[begin:end], count.active, strict=False)]
+        before = [a or b for a, b in zip(reached, count.reached[begin:end], strict=False)]
+        if after == active[begin:end] and before == reached[: end - begin]:
+            return count._replace(cost=count.cost * params["length"])
+        active = [*active[:begin], *after, *active[end:]]
+        reached = [*before, *reached[end - begin :]]
 
 
 def _product(line: Any) -> float:
@@ -99,10 +119,10 @@ def _convolution(line: Any) -> float:
     return 2.0 * line.outvars[0].aval.size * (kernel.size // outputs) / zeros
 
 
-def _attention(line: Any, active: list[bool]) -> float:
+def _attention(line: Any, back: list[bool]) -> float:
     """cuDNN's kernel, q (b, n, k, e) and k (b, m, k, e): the scores, and the sum of the values by them."""
     (b, n, heads, e), m = line.invars[0].aval.shape, line.invars[1].aval.shape[1]
-    q, k, v = active[:3]
+    q, k, v = back[:3]
     return 2.0 * b * n * heads * e * m * (2 + q + k + (q or k) + v)
 
 

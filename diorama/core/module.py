@@ -29,7 +29,7 @@ def _name(key: Any) -> str:
 
 
 def paths(tree: Any) -> dict[str, Array]:
-    """Every array of `tree` by its dotted path, such as `blocks.attention.qkv.weight`, in tree order."""
+    """Every array of `tree` by its dotted path, such as `blocks.attention.out.weight`, in tree order."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {".".join(map(_name, path)): leaf for path, leaf in leaves}
 
@@ -68,14 +68,14 @@ class Policy:
 
     Args:
         compute: of the forward and backward pass.
-        keep: of parameters and optimiser state between steps. "bfloat16" rounds them stochastically
+        state: of parameters and optimiser state between steps. "bfloat16" rounds them stochastically
             (`train/rounding.py`): with Adam and one average, 10 bytes a parameter and not 16. It pays where memory
             decides which layout or batch fits; the price is noise, for a weight moves by 1/256 of itself or more, or
             not at all, and time to draw the random bits.
     """
 
     compute: Literal["float32", "bfloat16"] = "float32"
-    keep: Literal["float32", "bfloat16"] = "float32"
+    state: Literal["float32", "bfloat16"] = "float32"
 
     def enter(self, tree: T) -> T:
         """Parameters and inputs as the computation sees them."""
@@ -106,8 +106,8 @@ def remat(call: Callable[..., Any], name: Remat) -> Callable[..., Any]:
 
 
 def _ungathered(primitive: Any, *_: Any, **__: Any) -> bool:
-    """Whether a value is none of `whole` or `place`, which cost nothing to have again but the gathering."""
-    return primitive.name not in ("linear_call", "sharding_constraint")
+    """Whether a value is not laid out by `whole` or `place`: to have it again costs the gathering alone."""
+    return primitive.name != "sharding_constraint"
 
 
 # Stacks this short are laid out one block after another: a loop copies what the backward pass keeps of every block

@@ -197,7 +197,7 @@ def codec_like(config: Learned | PixelCodecConfig) -> Codec | PixelCodec:
 
 
 FREE = ("sampling", "evaluation", "layout")
-NOTED = ("log_every", "preview_every", "checkpoint_every", "keep")
+NOTED = ("log_every", "preview_every", "checkpoint_every", "keep", "trace")
 
 
 def _same(old: dict[str, str], new: dict[str, str], path: Path) -> None:

@@ -86,6 +86,7 @@ class Train:
         checkpoint_every, keep: how often to save, and how many of the last checkpoints to keep.
         snapshot_every: how often to keep the averages for good, for `reconstruct`.
         log_every, preview_every: how often to log means and to call the preview.
+        trace: how many steps to profile, once the first few are done.
         policy: number format of the computation; the model is cast on its way into the objective.
         roles: parameters with a learning rate, optimiser and limit of their own; all others go by those above.
     """
@@ -103,14 +104,15 @@ class Train:
     snapshot_every: int = 0
     log_every: int = 10_000
     preview_every: int = 0
+    trace: int = 0
     policy: Policy = field(default_factory=Policy)
     roles: tuple[Role, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.examples < 2**32:
             raise UserError(f"train.examples is {self.examples}: give a number from 1 to 4294967295")
-        if self.accumulate < 1 or self.keep < 1:
-            raise UserError("train.accumulate and train.keep are at least 1")
+        if self.accumulate < 1 or self.keep < 1 or self.trace < 0:
+            raise UserError("train.accumulate and train.keep are at least 1, and train.trace is 0 or more")
         for std in self.ema_std:
             try:
                 ema.gamma_of(std)
@@ -127,7 +129,7 @@ class Train:
 class State(Module, Generic[M]):
     """A run at one moment; all of it is checkpointed.
 
-    step: optimiser steps taken. examples: training examples seen. model: the parameters, as `Policy.keep` has them.
+    step: optimiser steps taken. examples: training examples seen. model: the parameters, as `Policy.state` has them.
     optimizer: optax's state; with roles, one for what has none and one for each. ema: one averaged model for each of
         `Train.ema_std`.
     """
@@ -147,7 +149,7 @@ class State(Module, Generic[M]):
         optimizers = [config.optimizer, *(role.optimizer for role in config.roles)]
         parts = zip(optimizers, by_role(trained, config.roles), strict=True)
         states = tuple(optimizer.transform().init(part) for optimizer, part in parts)
-        model, states = narrow((model, states), config.policy.keep)
+        model, states = narrow((model, states), config.policy.state)
         return State(zero, zero, model, states if config.roles else states[0], averages)
 
 

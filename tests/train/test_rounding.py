@@ -47,7 +47,7 @@ def climb(keep, steps, step_size):
     """The mean height after so many steps of equal size from 1, whatever Adam makes of them."""
     config = Train(
         64 * steps, learning_rate=step_size, optimizer=AdamW((0.0, 0.0)), clip_norm=None, ema_std=(),
-        decay=Constant(), policy=Policy(keep=keep), log_every=0,
+        decay=Constant(), policy=Policy(state=keep), log_every=0,
     )  # fmt: skip
 
     def objective(model, batch, key):
@@ -98,7 +98,7 @@ def objective(model, batch, key):
     return Loss(jnp.square(model(batch["x"]) - batch["y"]).mean(), {})
 
 
-CONFIG = Train(512, learning_rate=1e-2, policy=Policy(keep="bfloat16"), log_every=64, checkpoint_every=128)
+CONFIG = Train(512, learning_rate=1e-2, policy=Policy(state="bfloat16"), log_every=64, checkpoint_every=128)
 
 
 @pytest.fixture(scope="module")
