@@ -1,14 +1,16 @@
 """Training: one loop for every objective, with averages of the weights, exact resume and logs."""
 
 from diorama.train.checkpoint import examples_done, load_model, reconstruct
+from diorama.train.guard import Guard
 from diorama.train.log import read_log
-from diorama.train.loop import Preview, Stopped, train
+from diorama.train.loop import Preview, train
 from diorama.train.optimizer import AdamW, Muon
 from diorama.train.rate import Constant, Cosine, InverseSquareRoot
 from diorama.train.state import Loss, Objective, Role, Scheduled, State, Train
+from diorama.train.stop import Stopped
 
 __all__ = [
-    "AdamW", "Constant", "Cosine", "InverseSquareRoot", "Loss", "Muon", "Objective", "Preview", "Role",
+    "AdamW", "Constant", "Cosine", "Guard", "InverseSquareRoot", "Loss", "Muon", "Objective", "Preview", "Role",
     "Scheduled", "State", "Stopped", "Train",
     "examples_done", "load_model", "read_log", "reconstruct", "train",
 ]  # fmt: skip

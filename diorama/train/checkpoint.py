@@ -3,14 +3,20 @@
     checkpoints/<examples>/   model, ema0, ema1, ..., optimizer: arrays by path;  progress: JSON
     snapshots/<examples>/     ema0, ema1, ..., progress: kept for good, for averages of other widths
 
-`progress` holds the widths of the averages, the running means not yet logged, and the position in the data of every
-process. A checkpoint that a kill left half written has a temporary name and is removed at the next start.
+`progress` holds the widths of the averages, the running means not yet logged, the position in the data of every
+process, how often the run went back (`train.guard`), and the sums of the arrays' bits (`train.verify`). A checkpoint
+that a kill left half written has a temporary name and is removed at the next start.
+
+Each is read back as soon as it is written, aside, and its sums are compared with those that were computed where the
+arrays lay. A bad one is set aside, and older ones are removed only when a newer one was found good. What is restored is
+compared again: disks forget.
 """
 
 import json
 import shutil
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,45 +31,125 @@ from diorama.core.errors import UserError
 from diorama.core.layout import Layout
 from diorama.core.module import paths
 from diorama.core.random import stream
-from diorama.train import ema
+from diorama.train import ema, verify
 from diorama.train.state import State, Tally, Train
 
 CHECKPOINTS, SNAPSHOTS = "checkpoints", "snapshots"
 
 
 class Restored(NamedTuple):
-    """What a run goes on from: the state, its examples, the means not yet logged, the position in the data."""
+    """What a run goes on from: the state, its examples, the means not yet logged, the position in the data, and how
+    often it had gone back."""
 
     state: State
     examples: int
     tally: dict[str, Any]
     position: Any
+    events: int
 
 
 class Checkpoints:
     """The checkpoints of one run folder. Close it: the last save may still be on its way to the disk."""
 
     def __init__(self, folder: Path | str, config: Train):
-        self.folder, self._stds = Path(folder).resolve(), list(config.ema_std)
-        self._checkpoints = _manager(self.folder / CHECKPOINTS, config.keep)
+        self.folder, self._config, self._stds = Path(folder).resolve(), config, list(config.ema_std)
+        self._checkpoints = _manager(self.folder / CHECKPOINTS)
+        self._reader = ThreadPoolExecutor(1, "verify")
+        self._writing: tuple[int, Future[str | None]] | None = None
 
     @cached_property
     def _snapshots(self) -> ocp.CheckpointManager:
-        return _manager(self.folder / SNAPSHOTS, None)
+        return _manager(self.folder / SNAPSHOTS)
 
-    def save(self, state: State, examples: int, tally: Tally, position: Any) -> None:
-        """Save all of a run at `examples`; returns when the arrays are copied, and writes in the background."""
+    def save(
+        self, state: State, examples: int, tally: Tally, position: Any, *, due: bool = True, events: int = 0
+    ) -> None:
+        """Save all of a run at `examples`; returns when the arrays are copied, and writes in the background.
+
+        due: whether its time had come; False where the run was told to stop, or ends. events: how often the run has
+        gone back so far.
+        """
+        self._settle()
         if examples in self._checkpoints.all_steps():
             return
+        items = {name: paths(tree) for name, tree in _items(state).items()}
+        sums = {name: verify.sums(arrays) for name, arrays in items.items()}
+        totals, weights = jax.device_get((tally.sums, tally.weights))
         progress = {
             "examples": examples,
-            "tally": {"sums": _floats(tally.sums), "weights": _floats(tally.weights)},
+            "step": int(jax.device_get(state.step)),
+            "due": due,
+            "tally": {"sums": _floats(totals), "weights": _floats(weights)}
+            | ({"watch": tally.watch.saved()} if tally.watch else {}),
             "ema_std": self._stds,
             "data": _of_all_processes(position),
+            "events": events,
+            "sums": sums,
         }
-        items = {name: ocp.args.StandardSave(paths(tree)) for name, tree in _items(state).items()}
-        items["progress"] = ocp.args.JsonSave(progress)
-        self._checkpoints.save(examples, args=ocp.args.Composite(**items))
+        parts = {name: ocp.args.StandardSave(arrays) for name, arrays in items.items()}
+        parts["progress"] = ocp.args.JsonSave(progress)
+        self._checkpoints.save(examples, args=ocp.args.Composite(**parts))
+        self._writing = examples, self._reader.submit(self._verify, examples, sums)
+
+    def _verify(self, examples: int, sums: dict[str, verify.Sums]) -> str | None:
+        """What is wrong with a checkpoint once it is written; None if it is good."""
+        self._checkpoints.wait_until_finished()
+        try:
+            return verify.read_back(self.folder / CHECKPOINTS / str(examples), sums)
+        except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
+            return _damage(error) or f"it cannot be read back: {error}"
+
+    def _settle(self) -> bool:
+        """Wait for the last save and what was read back of it; set a bad one aside, else remove what is not kept.
+
+        Returns whether it was good.
+        """
+        if self._writing is None:
+            return True
+        (examples, wrong), self._writing = (self._writing[0], self._writing[1].result()), None
+        bad = np.array(wrong is not None)
+        if multihost_utils.process_allgather(bad).any() if jax.process_count() > 1 else bad:
+            self._set_aside(examples, wrong or "another process cannot read it back")
+            self._checkpoints.reload()
+            return False
+        for step in sorted(set(self._checkpoints.all_steps()) - self._kept()):
+            self._checkpoints.delete(step)
+        return True
+
+    def _kept(self) -> set[int]:
+        """The newest of all, the last few whose time had come, and the first from each multiple of `keep_every` on."""
+        steps, every = sorted(self._checkpoints.all_steps()), self._config.keep_every
+        due = [step for step in steps if _progress(self.folder / CHECKPOINTS / str(step)).get("due", True)]
+        kept = {*steps[-1:], *due[-self._config.keep :]}
+        firsts = {step // every: step for step in reversed(steps) if step >= every} if every else {}
+        return kept | set(firsts.values())
+
+    def roll_back(self, step: int) -> tuple[int, int]:
+        """Remove all that came after optimiser step `step`, and what was not saved at its time: a run that was stopped
+        goes back to the same place as one that never was.
+
+        Returns the examples and the steps of the checkpoint that is now the newest; (0, 0) where there is none.
+        """
+        self._settle()
+        found = {n: _progress(self.folder / CHECKPOINTS / str(n)) for n in self._checkpoints.all_steps()}
+        good = {n: progress["step"] for n, progress in found.items() if progress["due"] and progress["step"] <= step}
+        to = max(good, default=0)
+        for n in found:
+            if n > to:
+                self._checkpoints.delete(n)
+        return to, good.get(to, 0)
+
+    def _set_aside(self, step: int, damage: str) -> None:
+        """Rename a checkpoint that is no good, and say so."""
+        if jax.process_index() == 0:
+            broken = self.folder / CHECKPOINTS / str(step)
+            aside = broken.with_name(f"{step}.damaged")
+            shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
+            broken.rename(aside)
+            say = f"diorama: checkpoint {step} of {self.folder} is damaged and set aside: {damage}"
+            print(say, file=sys.stderr, flush=True)  # no warning: the command line filters those
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"set aside {step}")
 
     def snapshot(self, state: State, examples: int) -> None:
         """Keep the averages at `examples` for good."""
@@ -90,13 +176,7 @@ class Checkpoints:
                 damage = _damage(error)
                 if damage is None:
                     raise
-                if jax.process_index() == 0:
-                    broken = self.folder / CHECKPOINTS / str(step)
-                    aside = broken.with_name(f"{step}.damaged")
-                    shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
-                    broken.rename(aside)
-                    say = f"diorama: checkpoint {step} of {self.folder} is damaged and set aside: {damage}"
-                    print(say, file=sys.stderr, flush=True)  # no warning: the command line filters those
+                self._set_aside(step, damage)
         self._checkpoints.reload()
         for step in _steps(self.folder / SNAPSHOTS):
             if step > (restored.examples if restored else 0):
@@ -115,24 +195,34 @@ class Checkpoints:
             _check_shapes(self.folder / CHECKPOINTS / str(step) / name, paths(tree))
         args = {name: ocp.args.StandardRestore(paths(tree)) for name, tree in items.items()}
         arrays = self._checkpoints.restore(step, args=ocp.args.Composite(**args))
+        for name, saved in progress.get("sums", {}).items():  # earlier versions kept none
+            if wrong := verify.differing(verify.sums(arrays[name]), saved):
+                raise _Damaged(f"{name}: {wrong}")
         got = {name: _rebuild(tree, arrays[name]) for name, tree in items.items()}
         averages = tuple(got[f"ema{i}"] for i in range(len(like.ema)))
         state = State(got["counters"]["step"], got["counters"]["examples"], got["model"], got["optimizer"], averages)
         position = json.loads(progress["data"][jax.process_index()])
-        return Restored(state, progress["examples"], progress["tally"], position)
-
-    def _managers(self) -> list[ocp.CheckpointManager]:
-        return [self._checkpoints, *([self._snapshots] if "_snapshots" in vars(self) else [])]
+        return Restored(state, progress["examples"], progress["tally"], position, progress.get("events", 0))
 
     def wait(self) -> None:
-        """Wait until everything is on the disk."""
+        """Wait until everything is on the disk, and read back. Raises `UserError` where the last save was no good."""
+        good = self._settle()
         for manager in self._managers():
             manager.wait_until_finished()
+        if not good:
+            raise UserError(
+                f"the last checkpoint of {self.folder} is not what was saved: see to the disk, and start again from "
+                f"{examples_done(self.folder):,} examples"
+            )
 
     def close(self) -> None:
         """Wait until everything is on the disk, and save no more."""
+        self._reader.shutdown()
         for manager in self._managers():
             manager.close()
+
+    def _managers(self) -> list[ocp.CheckpointManager]:
+        return [self._checkpoints, *([self._snapshots] if "_snapshots" in vars(self) else [])]
 
 
 def examples_done(folder: Path | str) -> int:
@@ -245,6 +335,10 @@ def _check_shapes(item: Path, want: dict[str, Any]) -> None:
             )
 
 
+class _Damaged(Exception):
+    """Arrays that can be read are not those that were saved."""
+
+
 def _damage(error: BaseException) -> str | None:
     """What is wrong with a checkpoint's files: missing, cut short, or not what was written.
 
@@ -258,7 +352,7 @@ def _damage(error: BaseException) -> str | None:
     if by_tensorstore:  # it notes where the system refused, of which only a file that is not there is damage
         damaged = text.startswith("NOT_FOUND") or "os_error_code" not in text
     else:
-        damaged = isinstance(error, FileNotFoundError | json.JSONDecodeError | UnicodeDecodeError)
+        damaged = isinstance(error, _Damaged | FileNotFoundError | json.JSONDecodeError | UnicodeDecodeError)
     return text.partition(" [tensorstore_spec")[0] if damaged else None
 
 
@@ -281,10 +375,10 @@ def _steps(folder: Path) -> list[int]:
     return [int(p.name) for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
 
 
-def _manager(folder: Path, keep: int | None) -> ocp.CheckpointManager:
-    policy = ocp.checkpoint_managers.LatestN(keep) if keep else None
+def _manager(folder: Path) -> ocp.CheckpointManager:
+    """Keeps everything: what is removed, and when, is said in `Checkpoints`."""
     options = ocp.CheckpointManagerOptions(
-        cleanup_tmp_directories=True, preservation_policy=policy,
+        cleanup_tmp_directories=True,
         # Processes meet at barriers by name; without names of its own, one manager's saves wait for the other's.
         multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=folder.name),
     )  # fmt: skip

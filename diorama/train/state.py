@@ -11,6 +11,7 @@ from diorama.core.array import Array, Float, Int, Key, UInt32
 from diorama.core.errors import UserError
 from diorama.core.module import Module, Policy, paths
 from diorama.train import ema
+from diorama.train.guard import SIGNALS, SPIKES, Guard, Watch
 from diorama.train.optimizer import AdamW, Optimizer
 from diorama.train.rate import Constant, Decay
 from diorama.train.rounding import narrow
@@ -84,11 +85,14 @@ class Train:
         ema_std: relative widths of the averages that are kept (`train.ema`).
         accumulate: parts that each batch is computed in, one after the other, to save memory; the result is the same.
         checkpoint_every, keep: how often to save, and how many of the last checkpoints to keep.
+        keep_every: also keep for good the first checkpoint at or after each multiple of this.
         snapshot_every: how often to keep the averages for good, for `reconstruct`.
         log_every, preview_every: how often to log means and to call the preview.
         trace: how many steps to profile, once the first few are done.
         policy: number format of the computation; the model is cast on its way into the objective.
         roles: parameters with a learning rate, optimiser and limit of their own; all others go by those above.
+        guard: goes back to the last good checkpoint after a non-finite value or a spike; without one, the first
+            non-finite value ends the run.
     """
 
     examples: int
@@ -101,18 +105,24 @@ class Train:
     accumulate: int = 1
     checkpoint_every: int = 100_000
     keep: int = 2
+    keep_every: int = 0
     snapshot_every: int = 0
     log_every: int = 10_000
     preview_every: int = 0
     trace: int = 0
     policy: Policy = field(default_factory=Policy)
     roles: tuple[Role, ...] = ()
+    guard: Guard | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.examples < 2**32:
             raise UserError(f"train.examples is {self.examples}: give a number from 1 to 4294967295")
         if self.accumulate < 1 or self.keep < 1 or self.trace < 0:
             raise UserError("train.accumulate and train.keep are at least 1, and train.trace is 0 or more")
+        if self.guard and (self.checkpoint_every < 1 or self.keep < 2):
+            raise UserError(
+                "train.guard goes back to checkpoints: set train.checkpoint_every, and train.keep to 2 or more"
+            )
         for std in self.ema_std:
             try:
                 ema.gamma_of(std)
@@ -154,22 +164,25 @@ class State(Module, Generic[M]):
 
 
 class Tally(Module):
-    """Sums of metrics since the last log line, and the first non-finite value, kept on the device.
+    """Sums of metrics since the last log line, and the first fault (non-finite value or spike), kept on the device.
 
-    sums, weights: by metric name; mean = sums / weights. fault_step: the first step with a non-finite value, or -1.
-    fault: which of `fault_names` were non-finite at that step.
+    sums, weights: by metric name; mean = sums / weights. fault_step: the first step with a fault, or -1.
+    fault: which of `fault_names` were non-finite at that step and, with a guard, which of its `SPIKES` there were.
+    watch: what the guard knows of the steps so far; None without a guard.
     """
 
     sums: dict[str, Float[Array, ""]]
     weights: dict[str, Float[Array, ""]]
     fault_step: Int[Array, ""]
     fault: Array
+    watch: Watch | None = None
 
     @staticmethod
-    def blank(metrics: list[str], faults: int) -> "Tally":
+    def blank(metrics: list[str], faults: int, guard: Guard | None = None) -> "Tally":
         """No step counted yet, for these metric names and this many names of faults."""
         sums, weights = ({name: jnp.zeros((), jnp.float32) for name in metrics} for _ in range(2))
-        return Tally(sums, weights, jnp.full((), -1, jnp.int32), jnp.zeros(faults, bool))
+        fault = jnp.zeros(faults + len(SPIKES) * bool(guard), bool)
+        return Tally(sums, weights, jnp.full((), -1, jnp.int32), fault, Watch.blank(guard) if guard else None)
 
     def add(self, metrics: dict[str, Array], examples: int, step: Array, fault: Array) -> "Tally":
         """Count one step: every metric a vector over its microbatches, each of which weighs the same."""
@@ -178,9 +191,13 @@ class Tally(Module):
             here = jnp.isfinite(values)
             sums[name] = self.sums[name] + examples * jnp.where(here, values, 0).mean()
             weights[name] = self.weights[name] + examples * here.mean()
+        watch = self.watch
+        if watch is not None:
+            watch, spikes = watch.look(jnp.stack([metrics[name].mean() for name in SIGNALS]))
+            fault = jnp.concatenate([fault, spikes])
         first = (self.fault_step < 0) & fault.any()
         fault_step = jnp.where(first, step.astype(jnp.int32), self.fault_step)
-        return Tally(sums, weights, fault_step, jnp.where(first, fault, self.fault))
+        return Tally(sums, weights, fault_step, jnp.where(first, fault, self.fault), watch)
 
 
 def fault_names(model: Any) -> list[str]:

@@ -45,7 +45,7 @@ def stop(run: subprocess.Popen, folder: Path, lines: int, wait: float, number: i
 
 def finished(folder: Path) -> State:
     """The end of a finished run, read back from its checkpoint."""
-    return train(toy.config(EXAMPLES), toy.Net.init, toy.OBJECTIVE, None, folder, seed=0)
+    return train(toy.config(EXAMPLES), toy.Net.init, toy.OBJECTIVE, toy.data(), folder, seed=0)
 
 
 def results(folder: Path) -> tuple:

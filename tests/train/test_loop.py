@@ -171,7 +171,7 @@ def test_a_signal_in_the_last_step_is_heeded(tmp_path, monkeypatch, moment, numb
     with monkeypatch.context() as patch:
         if moment != "preview":
             real = getattr(Checkpoints, moment)
-            patch.setattr(Checkpoints, moment, lambda *given: (real(*given), tell())[0])
+            patch.setattr(Checkpoints, moment, lambda *given, **more: (real(*given, **more), tell())[0])
         with pytest.raises(Stopped) as stopped:
             run(tell if moment == "preview" else lambda *_: None)
     assert (stopped.value.code, stopped.value.name, stopped.value.examples) == (128 + number, "codec", 64)
