@@ -1,4 +1,4 @@
-"""Where tokens lie, and who sees whom: both are data, so packed clips, causal time and windows need no code of their own.
+"""Where tokens lie, and who sees whom: both are data, so packs, causal time and windows need no code of their own.
 
 A token has a position (frame, row, column) and a segment, the clip it belongs to in a row that holds several (Dehghani
 et al. 2023, NaViT, arXiv 2307.06304). A `Reach` is a box around a query, in which it sees what is of its own segment:
@@ -92,8 +92,8 @@ def sees(reach: Reach, queries: Places, keys: Places) -> Bool[Array, "b n m"] | 
         return near
     mine, theirs = (jnp.zeros((1, 1), int) if x is None else x for x in (queries.segment, keys.segment))
     same = (mine[:, :, None] == theirs[:, None]) & (theirs >= 0)[:, None]
-    shape = (max(len(queries.position), len(keys.position)), queries.position.shape[1], keys.position.shape[1])
-    return jnp.broadcast_to(same if near is None else near & same, shape)
+    visible = same if near is None else near & same
+    return jnp.broadcast_to(visible, (len(visible), queries.position.shape[1], keys.position.shape[1]))
 
 
 def _near(reach: Reach, queries: Float[Array, "b n 3"], keys: Float[Array, "b m 3"]) -> Bool[Array, "b n m"]:

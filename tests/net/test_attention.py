@@ -20,7 +20,7 @@ X = jax.random.normal(KEYS[0], (2, N, WIDTH))
 @pytest.fixture(scope="module")
 def attention():
     made = SelfAttention.init(KEYS[1], WIDTH, HEADS)
-    return SelfAttention(made.qkv, type(made.out).init(KEYS[2], WIDTH, WIDTH), HEADS)
+    return SelfAttention(made.enter, type(made.out).init(KEYS[2], WIDTH, WIDTH), HEADS)
 
 
 RUN = jax.jit(lambda attention, x, positions, mask: attention(x, positions, mask))
@@ -48,7 +48,7 @@ def test_rotary_keeps_lengths_and_sees_differences_only():
 
 def test_self_attention_is_softmax_of_scores(attention):
     mask = frame_mask(POSITIONS, causal=True)
-    q, k, v = np.split(np.asarray(attention.qkv(X)).reshape(2, N, 3 * HEADS, -1), 3, axis=2)
+    q, k, v = np.moveaxis(np.asarray(attention.enter(X)).reshape(2, N, HEADS, 3, -1), 3, 0)
     q, k = (x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) for x in (q, k))
     q, k = (np.asarray(rotary(jnp.asarray(x), POSITIONS)) for x in (q, k))
     scores = np.einsum("bnke,bmke->bknm", q, k) / np.sqrt(q.shape[-1])

@@ -9,8 +9,8 @@ import pytest
 
 from diorama.net import Perturbed
 from diorama.net.attention import SelfAttention
-from diorama.net.places import grid_positions
 from diorama.net.condition import Conditions, Context
+from diorama.net.places import grid_positions
 from tests.net.tiny import LABEL, NETS, latents, net_of
 
 X, LEVEL = latents(), jnp.asarray([[0.2, 0.5, 0.9]] * 2)
