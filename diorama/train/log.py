@@ -12,8 +12,19 @@ from tensorboardX import SummaryWriter
 
 from diorama.core.files import write_text
 
-TIMING = ("seconds", "examples_per_second", "data_seconds")
-"""Fields of a line that differ from run to run: since the last start, since the last line, and waiting for data."""
+TIMING = (
+    "seconds", "examples_per_second", "data_seconds", "dispatch_seconds", "device_seconds", "aside_seconds",
+    "cells_per_second", "flops_per_second", "utilisation", "memory_bytes",
+)  # fmt: skip
+"""Fields of a line that differ from run to run: seconds since the last start, and since the last line (`train.measure`)
+
+    examples_per_second, cells_per_second     of latents; time aside does not count
+    data_ dispatch_ device_ aside_seconds     where the host's time went
+    flops_per_second, utilisation             model FLOPs, and their share of what the devices could
+    memory_bytes                              the most so far, of a device, or of the process
+
+A figure that is not known is null: cells where there are no latents, utilisation of a chip that `core.chips` lacks.
+"""
 
 
 def read_log(folder: Path | str) -> list[dict[str, Any]]:
