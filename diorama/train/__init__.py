@@ -6,11 +6,12 @@ from diorama.train.log import read_log
 from diorama.train.loop import Preview, train
 from diorama.train.optimizer import AdamW, Muon
 from diorama.train.rate import Constant, Cosine, InverseSquareRoot
-from diorama.train.state import Loss, Objective, Role, Scheduled, State, Train
+from diorama.train.state import Loss, Objective, Role, Scheduled, State, Train, Validate
 from diorama.train.stop import Stopped
+from diorama.train.validation import Held
 
 __all__ = [
-    "AdamW", "Constant", "Cosine", "Guard", "InverseSquareRoot", "Loss", "Muon", "Objective", "Preview", "Role",
-    "Scheduled", "State", "Stopped", "Train",
+    "AdamW", "Constant", "Cosine", "Guard", "Held", "InverseSquareRoot", "Loss", "Muon", "Objective", "Preview", "Role",
+    "Scheduled", "State", "Stopped", "Train", "Validate",
     "examples_done", "load_model", "read_log", "reconstruct", "train",
 ]  # fmt: skip

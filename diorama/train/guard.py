@@ -94,9 +94,12 @@ class Watch(Module):
         """As it was saved, laid out as this one; this one where none was, or with another window."""
         if saved is None or len(saved["recent"][0]) != self.guard.window:
             return self
-        put = (jax.device_put(np.asarray(saved[k], like.dtype), like.sharding)
-               for k in ("recent", "seen", "above") for like in [getattr(self, k)])  # fmt: skip
-        return Watch(*put, self.guard)
+
+        def put(name: str) -> Array:
+            like = getattr(self, name)
+            return jax.device_put(np.asarray(saved[name], like.dtype), like.sharding)
+
+        return Watch(put("recent"), put("seen"), put("above"), self.guard)
 
 
 class Fault(UserError):

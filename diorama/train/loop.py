@@ -30,6 +30,7 @@ from diorama.train.meter import Meter
 from diorama.train.state import Objective, State, Train
 from diorama.train.step import make_step, metric_names
 from diorama.train.stop import Stopped, signals, stop_agreed
+from diorama.train.validation import Held, Validation
 
 Preview = Callable[[Any, int, Path], None]
 """`preview(model, examples, folder)`: gets the first average (the model if none is kept) and `previews/`."""
@@ -37,7 +38,7 @@ Preview = Callable[[Any, int, Path], None]
 
 def train(
     config: Train, init: Callable[[Any], Any], objective: Objective, batches: Batches, folder: Path | str, *, seed: int,
-    layout: Layout | None = None, preview: Preview | None = None, name: str = "train",
+    layout: Layout | None = None, preview: Preview | None = None, held: Held | None = None, name: str = "train",
 ) -> State:  # fmt: skip
     """Train until `config.examples`, from the newest checkpoint in `folder` if there is one.
 
@@ -50,6 +51,7 @@ def train(
         seed: of the initial parameters and of all randomness of the objective.
         layout: of the devices; None is one device.
         preview: called every `config.preview_every` examples and at the end.
+        held: what `config.validate` measures.
         name: what the progress bar and errors call this run.
 
     `machine.json` in the folder says what it was trained on, at the last start.
@@ -63,6 +65,8 @@ def train(
             saved) that no `config.guard` leads past, a checkpoint that the disk does not keep, data that run out,
             batches that do not divide, or a folder of another model.
     """
+    if config.validate and held is None:
+        raise UserError(f"{name}: nothing is held back from it to validate on: set its train.validate to None")
     keep_memory()
     folder, layout = Path(folder), layout or Layout()
 
@@ -72,6 +76,8 @@ def train(
     like = abstract(jax.eval_shape(born), layout)
     shardings = jax.tree.map(lambda x: x.sharding, like)
     step, start = make_step(config, objective, shardings, seed, layout), batches.get_state()
+    how = config.validate
+    validation = Validation(how, held, config.policy, seed, layout) if how and held else None
     first = jax.process_index() == 0  # of several processes one writes
     events, feed = Events(folder), Feed(batches, layout, config.accumulate, name)
     gauge = Gauge(config, objective, like.model, layout, folder, name)
@@ -112,21 +118,23 @@ def train(
             bar.advance(size)
 
             stop = stop_agreed(requested, steps)
-            if last or _due(config.log_every, done, size):
+            look = validation if how and (last or _due(how.every, done, size)) else None
+            if last or look or _due(config.log_every, done, size):
                 tally = meter.mark(tally, done, steps)
             due = _due(config.checkpoint_every, done, size)
             save = last or stop or due
             show = config.preview_every and (last or _due(config.preview_every, done, size))
             keep = _due(config.snapshot_every, done, size)
-            if save or show or keep:
+            if save or show or keep or look:
                 with meter.aside():
-                    meter.read(bar)
+                    averaged = (*state.ema, state.model)[0]
+                    meter.read(bar, look(averaged) if look else {})
                     meter.check(tally)
                     if keep:
                         checkpoints.snapshot(state, done)
                     if preview and show:
                         (folder / "previews").mkdir(exist_ok=True)
-                        preview((*state.ema, state.model)[0], done, folder / "previews")
+                        preview(averaged, done, folder / "previews")
                     if save:
                         checkpoints.save(state, done, tally, json.loads(reached), due=due, events=len(events.all))
             if last or stop:

@@ -48,7 +48,7 @@ class Meter:
         """A line is due for what `tally` holds: note the time; the numbers may not be there yet. The next tally."""
         now = time.perf_counter()
         speed = (done - self.counted) / (now - self.since)
-        timing = dict(zip(TIMING, (now - self.began, speed, self.feed.waited), strict=False))
+        timing: dict[str, float | None] = dict(zip(TIMING, (now - self.began, speed, self.feed.waited), strict=False))
         timing |= self.gauge.read(now - self.since)
         self.pending = tally, {"examples": done, "step": steps, **timing}
         self.since, self.counted, self.feed.waited = now, done, 0.0

@@ -74,6 +74,25 @@ class Role:
 
 
 @dataclass(frozen=True)
+class Validate:
+    """How to validate: `train.validation`.
+
+    Args:
+        every: how often, in training examples; and at the end.
+        clips: of each kind, held-back and training ones, at most, of each bucket.
+        strata: noise times at which each is looked at.
+    """
+
+    every: int = 50_000
+    clips: int = 64
+    strata: int = 4
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.clips < 1 or self.strata < 1:
+            raise UserError("train.validate: every, clips and strata are at least 1")
+
+
+@dataclass(frozen=True)
 class Train:
     """How to train. All lengths and intervals are in training examples; intervals of 0 mean never.
 
@@ -93,6 +112,7 @@ class Train:
         roles: parameters with a learning rate, optimiser and limit of their own; all others go by those above.
         guard: goes back to the last good checkpoint after a non-finite value or a spike; without one, the first
             non-finite value ends the run.
+        validate: measures the loss of held-back clips on the way, where what is trained has any.
     """
 
     examples: int
@@ -113,6 +133,7 @@ class Train:
     policy: Policy = field(default_factory=Policy)
     roles: tuple[Role, ...] = ()
     guard: Guard | None = None
+    validate: Validate | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.examples < 2**32:
