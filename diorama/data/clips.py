@@ -17,7 +17,8 @@ class ClipSource:
     `source[i]` is `{"media": uint8 (t, h, w, 3), "id": uint32, "caption": str, "label": int32 (-1: none),
     "actions": int32 (t,) (0: none)}`. Frames are scaled to cover the size and cut in the middle; with `crop=False` they
     keep what overlaps, for an augmentation to cut. `frames=1` takes stills; `kind="video"` or `"any"` with `frames=1`
-    takes the first frame of videos too. `stride` is the step between frames taken. `hop` also takes the windows that
+    takes the first frame of videos too. `aspects` takes clips whose width over height is above its first number and at
+    most its second. `stride` is the step between frames taken. `hop` also takes the windows that
     begin every `hop` frames later, each an example of its own with its own id; by default a clip is one example, from
     its start. Raises `UserError` when no clip fits.
     """
@@ -33,6 +34,7 @@ class ClipSource:
         stride: int = 1,
         hop: int | None = None,
         kind: str | None = None,
+        aspects: tuple[float, float] | None = None,
         crop: bool = True,
     ):
         self.catalogue, self.split = catalogue, split
@@ -41,7 +43,11 @@ class ClipSource:
         self._span = (frames - 1) * stride + 1
         kind = kind or ("image" if frames == 1 else "video")
         rows = catalogue.clips(split).to_pylist()
-        self._clips = [r for r in rows if r["t"] >= self._span and (kind == "any" or r["kind"] == kind)]
+        low, high = aspects or (0.0, np.inf)
+        self._clips = [
+            r for r in rows
+            if r["t"] >= self._span and (kind == "any" or r["kind"] == kind) and low < r["w"] / r["h"] <= high
+        ]  # fmt: skip
         if not self._clips:
             held = f"of the {len(rows)} clips in split '{split}' none is a clip" if split else "no clip is one"
             raise UserError(f"{catalogue.path}: {held} of kind '{kind}' with {self._span} frames or more")

@@ -1,5 +1,6 @@
 """Optimisers: the direction of a step. How far it goes is the learning rate's business."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,21 +10,59 @@ from optax.contrib import MuonDimensionNumbers, muon
 
 
 @dataclass(frozen=True)
+class Widened:
+    """Learning rates that hold at any width (muP, Yang et al. 2022, arXiv 2203.03466, table 3).
+
+    A matrix from hidden channels, one with at least `now` inputs, moves `tuned` / `now` times as far by Adam: its sum
+    over inputs then changes by as much as in the network in which the rate was tuned. An orthogonalised matrix of
+    constant root mean square moves sqrt(tuned / now) times as far, for the same reason (Bernstein 2025, spectral
+    condition, arXiv 2310.17813). What takes inputs of fixed size, and vectors, move as before; layers' initial weights,
+    of variance 1 / inputs, and last layers, zero, are muP's already. Depth is not corrected for.
+
+    Args:
+        tuned: width of the network in which the learning rate was chosen.
+        now: width of this one.
+    """
+
+    tuned: int
+    now: int
+
+    def hidden(self, x: Any) -> bool:
+        """Whether a parameter (stacks and convolutions, too) is a matrix from hidden channels."""
+        return x.ndim >= 2 and x.shape[-2] >= self.now
+
+    def scale(self, power: Callable[[Any], float]) -> optax.GradientTransformation:
+        """Directions of hidden matrices times (tuned / now)^`power(matrix)`."""
+        ratio = self.tuned / self.now
+
+        def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+            return jax.tree.map(lambda u: u * ratio ** power(u) if self.hidden(u) else u, updates), state
+
+        return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+@dataclass(frozen=True)
 class AdamW:
     """Adam with decoupled weight decay (arXiv 1711.05101); the decay is for every parameter.
 
     Args:
         betas: decay of the first and second moments.
         weight_decay: scaled by the learning rate.
+        width: of networks wider or narrower than the one the learning rate is for; None where it is for this one.
     """
 
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
+    width: Widened | None = None
 
     def transform(self) -> optax.GradientTransformation:
         """Gradients to directions; the step is minus the learning rate times these."""
-        adam = optax.scale_by_adam(*self.betas)
-        return optax.chain(adam, optax.add_decayed_weights(self.weight_decay)) if self.weight_decay else adam
+        parts = [optax.scale_by_adam(*self.betas)]
+        if self.width:
+            parts.append(self.width.scale(lambda x: 1.0))
+        if self.weight_decay:
+            parts.append(optax.add_decayed_weights(self.weight_decay))
+        return optax.chain(*parts) if len(parts) > 1 else parts[0]
 
 
 @dataclass(frozen=True)
@@ -39,12 +78,14 @@ class Muon:
         momentum: of the gradient.
         betas, weight_decay: as of `AdamW`; the decay is for matrices and the rest alike.
         smallest: the smaller side a matrix must have.
+        width: as of `AdamW`.
     """
 
     momentum: float = 0.95
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
     smallest: int = 16
+    width: Widened | None = None
 
     def transform(self) -> optax.GradientTransformation:
         """Gradients to directions; the step is minus the learning rate times these."""
@@ -58,7 +99,10 @@ class Muon:
             muon_weight_dimension_numbers=lambda params: jax.tree.map(self._matrix, params),
             consistent_rms=0.2,  # the usual size of Adam's update
         )
-        return optax.chain(both, optax.scale(-1.0))  # optax's own sign is that of the step
+        down = optax.scale(-1.0)  # optax's own sign is that of the step
+        if self.width is None:
+            return optax.chain(both, down)
+        return optax.chain(both, self.width.scale(lambda x: 0.5 if self._matrix(x) else 1.0), down)
 
     def _matrix(self, x: Any) -> MuonDimensionNumbers | None:
         """Which axes of a parameter are a matrix's rows and columns; the others are a stack."""

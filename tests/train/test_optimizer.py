@@ -4,7 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from diorama.train import Muon, Train, train
+from diorama.train import AdamW, Muon, Train, train
+from diorama.train.optimizer import Widened
 from tests.train.toy import OBJECTIVE, Net, data
 
 
@@ -45,3 +46,36 @@ def test_muon_goes_on_from_a_checkpoint(tmp_path):
     run(512, tmp_path / "b")
     resumed = run(1024, tmp_path / "b")
     jax.tree.map(np.testing.assert_array_equal, straight, resumed)
+
+
+@pytest.mark.parametrize(("optimizer", "power"), [(AdamW, 1.0), (Muon, 0.5)], ids=["adam", "muon"])
+def test_hidden_matrices_of_a_wider_network_move_less_and_nothing_else_does(optimizer, power):
+    shapes = {"hidden": (64, 64), "stack": (3, 64, 32), "down": (256, 64), "enter": (16, 64), "bias": (64,)}
+    keys = jax.random.split(jax.random.key(0), len(shapes))
+    gradient = {name: jax.random.normal(key, shape) for (name, shape), key in zip(shapes.items(), keys, strict=True)}
+    zeros = jax.tree.map(jnp.zeros_like, gradient)
+    plain = direction(optimizer(), zeros, gradient)
+    ruled = direction(optimizer(width=Widened(tuned=16, now=64)), zeros, gradient)
+    for name in shapes:
+        ratio = 0.25**power if name in ("hidden", "stack", "down") else 1.0
+        np.testing.assert_allclose(ruled[name], ratio * plain[name], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("optimizer", [AdamW, Muon], ids=["adam", "muon"])
+def test_at_the_width_it_is_for_the_rule_changes_nothing(optimizer):
+    gradient = {"w": jax.random.normal(jax.random.key(0), (32, 32))}
+    zeros = jax.tree.map(jnp.zeros_like, gradient)
+    plain, ruled = (direction(optimizer(width=w), zeros, gradient)["w"] for w in (None, Widened(32, 32)))
+    np.testing.assert_array_equal(ruled, plain)
+
+
+def test_one_step_changes_a_hidden_layers_output_alike_at_every_width():
+    """muP's reason: with inputs of unit size, a step's change of the output does not grow with the width."""
+    changes = []
+    for width in (64, 256, 1024):
+        k1, k2 = jax.random.split(jax.random.key(width))
+        x, back = jax.random.normal(k1, (width,)), jax.random.normal(k2, (width,))
+        gradient = {"w": jnp.outer(x, back)}  # of one example
+        moved = direction(AdamW(width=Widened(64, width)), {"w": jnp.zeros((width, width))}, gradient)["w"]
+        changes.append(float(jnp.sqrt(jnp.mean((x @ moved) ** 2))))
+    np.testing.assert_allclose(changes, changes[0], rtol=0.15)
