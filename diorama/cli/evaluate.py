@@ -1,6 +1,7 @@
 """`diorama evaluate`."""
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -34,17 +35,25 @@ def evaluate(
     from diorama.core import UserError, override
     from diorama.evaluate.score import table
     from diorama.run import Folder
+    from diorama.run.cascade import CascadeFolder
     from diorama.run.evaluate import evaluate_run, gaps
 
     if scales is not None and not guidance_sweep:
         raise UserError(f"--scales {scales} is for --guidance-sweep: give that too, or leave out --scales")
-    folder = Folder.open(run)
+    whole = CascadeFolder.holds(run)
+    if whole and guidance_sweep:
+        raise UserError(f"{run} is a cascade: sweep the guidance of its base, in the folder of that stage")
+    folder = CascadeFolder.at(run) if whole else Folder.open(run)
     asked = None if scales is None else strengths(scales)
-    changes = [*(settings or []), *([] if samples is None else [f"evaluation.samples={samples}"])]
+    last = f"stages.{len(folder.stages()) - 1}." if isinstance(folder, CascadeFolder) else ""
+    changes = [*(settings or []), *([] if samples is None else [f"{last}evaluation.samples={samples}"])]
     for change in changes:
-        if not change.startswith(("sampling.", "evaluation.")):
-            raise UserError(f"{change}: only sampling.* and evaluation.* can change after training")
-    if changes:
+        if not re.match(r"stages\.\d+\.(sampling|evaluation)\." if whole else r"(sampling|evaluation)\.", change):
+            where = "stages.N." if whole else ""
+            raise UserError(f"{change}: only {where}sampling.* and {where}evaluation.* can change after training")
+    if changes and isinstance(folder, CascadeFolder):
+        folder = folder.changed(override(folder.cascade(), changes))
+    elif changes:
         folder = Folder.claim(run, override(folder.written(), changes), folder.catalogue())
     if guidance_sweep:
         from diorama.run.sweep import SCALES, sweep_run

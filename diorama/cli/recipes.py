@@ -1,4 +1,5 @@
-"""Finding recipes: Python files with a function `recipe() -> Run`, or `-> Curation` in those called `curate_*`."""
+"""Finding recipes: Python files with a function `recipe() -> Run` or `-> Cascade`, or `-> Curation` in those called
+`curate_*`."""
 
 import difflib
 import importlib.util
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from diorama.data import Curation
     from diorama.run import Run
+    from diorama.run.cascade import Cascade
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 _MODULE = "diorama_recipe_"  # with the file's name, that of a recipe's module
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -61,15 +64,33 @@ def load(name: str, curation: bool = False) -> ModuleType:
 def resolve(name: str, settings: list[str], seed: int | None = None) -> "Run":
     """The run of recipe `name`, or of the `config.txt` of another run, with `path=value` settings applied.
 
-    Raises `UserError`.
+    Raises `UserError`, for a cascade too.
+    """
+    from diorama.core import UserError
+    from diorama.run.cascade import Cascade
+
+    run = trainable(name, settings, seed)
+    if isinstance(run, Cascade):
+        raise UserError(f"the recipe {name} is a cascade of runs, and one run is wanted here")
+    return run
+
+
+def trainable(name: str, settings: list[str], seed: int | None = None) -> "Run | Cascade":
+    """As `resolve`, a cascade too: of a recipe, or of the `cascade.txt` of another one. Raises `UserError`.
+
+    seed: of a cascade, that of all its stages.
     """
     from diorama.core import override, parse
     from diorama.run import Run
+    from diorama.run.cascade import Cascade
 
-    settings = [*settings, *([] if seed is None else [f"seed={seed}"])]
     if name.endswith(".txt") and Path(name).is_file():
-        return override(parse(Path(name).read_text(), Run), settings)
-    return override(_made(name, Run), settings)
+        text = Path(name).read_text()
+        made: Run | Cascade = parse(text, Cascade if "\nstages: [" in text else Run)
+    else:
+        made = _made(name, Run, Cascade)
+    at = [f"stages.{i}." for i in range(len(made.stages))] if isinstance(made, Cascade) else [""]
+    return override(made, [*settings, *([] if seed is None else [f"{path}seed={seed}" for path in at])])
 
 
 def policy(name: str, settings: list[str]) -> "Curation":
@@ -85,8 +106,8 @@ def policy(name: str, settings: list[str]) -> "Curation":
     return override(curation, settings)
 
 
-def _made(name: str, kind: type[T]) -> T:
-    """What recipe() of the recipe `name` returns."""
+def _made(name: str, kind: type[T], other: type[S] | None = None) -> T | S:
+    """What recipe() of the recipe `name` returns: a `kind`, or an `other`."""
     from diorama.core.errors import UserError, fault
     from diorama.data import Curation
 
@@ -98,7 +119,7 @@ def _made(name: str, kind: type[T]) -> T:
         made = make()
     except Exception as error:  # whatever it is, it is the recipe's
         raise fault(Path(str(module.__file__)), error) from None
-    if not isinstance(made, kind):
+    if not isinstance(made, kind if other is None else (kind, other)):
         wanted = f"it should return a {kind.__name__}"
         raise UserError(f"recipe() of the recipe {name} returned a {type(made).__name__}: {wanted}")
     return made

@@ -17,7 +17,8 @@ def report(
     """Write one self-contained HTML page about a run, or about a catalogue.
 
     Of a run it shows the data, the codec, spectra, loss by noise level, samples, nearest neighbours, and every score.
-    Of a catalogue, what was left out and why, with examples: every number opens its items.
+    Of a catalogue, what was left out and why, with examples: every number opens its items. Of a cascade there is a
+    page for every stage.
 
     Example:  [bold]diorama report runs/demo[/bold]
     """
@@ -29,6 +30,13 @@ def report(
         from diorama.serve.curation import write_curation_report
 
         say(f"report: {write_curation_report(of)}")
+        return
+    if (of / "cascade.txt").exists():
+        from diorama.run.cascade import CascadeFolder
+        from diorama.serve.report import write_report
+
+        for stage in CascadeFolder.at(of).stages():
+            say(f"report: {write_report(stage)}")
         return
     if not (of / "config.txt").exists():
         raise UserError(

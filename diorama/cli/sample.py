@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from diorama.cli import cascade
 from diorama.cli.console import complain, say
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ def sample(
     guidance: Annotated[float | None, typer.Option(help="Strength of the run's guidance; 1 is none.")] = None,
     weak: Annotated[
         Path | None, typer.Option(metavar="RUN", help="A worse model, which guidance leads away from (autoguidance).")
+    ] = None,
+    augmentation: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Of a cascade: noise level of what a stage gets from the one before."),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="From noise to data; as tuned, if they were.")] = None,
     evaluations: Annotated[
@@ -55,7 +60,7 @@ def sample(
         Path | None, typer.Option(help="Where to write; a folder in RUN/samples named by the prompt if left out.")
     ] = None,
 ) -> None:
-    """Draw samples from a trained run.
+    """Draw samples from a trained run, or through all stages of a cascade.
 
     The same id, prompt and seed give the same sample in any company.
 
@@ -65,17 +70,29 @@ def sample(
 
     from diorama.core.config import flatten, to_text
     from diorama.core.errors import UserError
-    from diorama.core.files import hash_bytes
     from diorama.net import text
     from diorama.run import Generator
     from diorama.run.against import Null
+    from diorama.run.cascade import CascadeFolder
     from diorama.run.generate import bucket_for, write_samples
 
-    generator = Generator.load(run)
-    config = generator.run
     if count is None:
         alone = max(len(prompt or []), len(label or [])) <= 1
         count = len(ids.split(",")) if ids is not None and alone else 1
+    if CascadeFolder.holds(run):
+        one = {"--weak": weak, "--evaluations": evaluations, "--first": first, "--inpaint": inpaint, "--of": of}
+        for option, value in one.items():
+            if value is not None:
+                raise UserError(f"{run} is a cascade, and {option} is for one run: leave it out")
+        cascade.sample(run, prompt or [], label or [], count, frames, guidance, augmentation, steps, seed, ids,
+                       settings or [], out)  # fmt: skip
+        return
+    generator = Generator.load(run)
+    config = generator.run
+    if config.denoiser.denoiser.low is not None:
+        raise UserError(f"{run} starts from the stage before it: name the folder of the whole cascade")
+    if augmentation is not None:
+        raise UserError(f"--augmentation is for a cascade, and {run} is one run: leave it out")
     prompts, labels = wanted(config, prompt or [], label or [], count)
     numbers = np.arange(len(prompts)) if ids is None else numbered(ids, len(prompts))
     bucket = bucket_for(met(generator), frames)
@@ -102,11 +119,11 @@ def sample(
         raise
     rule = {"guidance": how.guidance.scale, "rule": type(how.guidance).__name__}
     about = {**rule, "steps": how.steps, "seed": config.seed if seed is None else seed}
-    names = [p or _class_name(config, i) for p, i in zip(prompts, labels, strict=True)]
+    names = [p or class_name(config, i) for p, i in zip(prompts, labels, strict=True)]
     if out is None:
         files = [str(path) for path in (first, inpaint, of)]
         wish = [names, labels.tolist(), numbers.tolist(), str(bucket), sorted(about.items()), to_text(how), files]
-        out = run / "samples" / f"{_slug(names[0])}-{hash_bytes(repr(wish).encode(), 3)}"
+        out = place(run, names, wish[1:])
     given_files = {"first": first, "inpaint": inpaint, "of": of}
     about |= {name: str(path) for name, path in given_files.items() if path is not None}
     resolved = generator.folder.fitted(replace(config, sampling=how)).sampling
@@ -155,7 +172,7 @@ def _class_number(run: "Run", label: str, classes: int) -> int:
     return number
 
 
-def _class_name(run: "Run", number: int) -> str:
+def class_name(run: "Run", number: int) -> str:
     names = run.evaluation.names
     return names[number] if 0 <= number < len(names) else f"class {number}" if number >= 0 else ""
 
@@ -277,6 +294,13 @@ def shaped(path: Path, bucket: "Bucket") -> "np.ndarray":
 def picture(path: Path, bucket: "Bucket") -> "np.ndarray":
     """The first frame of a file, scaled to cover the bucket's size and cut; uint8 (h, w, 3). Raises `UserError`."""
     return shaped(path, replace(bucket, frames=1))[0]
+
+
+def place(run: Path, names: list[str], wish: list[object]) -> Path:
+    """The folder of samples called `names`, another one for whatever else is wished."""
+    from diorama.core.files import hash_bytes
+
+    return run / "samples" / f"{_slug(names[0])}-{hash_bytes(repr([names, *wish]).encode(), 3)}"
 
 
 def _slug(text: str) -> str:

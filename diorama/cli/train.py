@@ -35,6 +35,8 @@ def train(
     It may be killed at any moment: the same command goes on, and ends with the same numbers, whatever was curated
     meanwhile.
 
+    A cascade is trained stage by stage: --set stages.1.denoiser.train.examples=64000.
+
     On 8 devices: --set layout.data=8 splits batches, --set layout.fsdp=8 parameters and optimiser state too.
 
     On several machines that share a file system, the same command on each, with --coordinator.
@@ -44,21 +46,31 @@ def train(
     from diorama.core.layout import join
     from diorama.data import Catalogue
     from diorama.run import Folder, train_run
+    from diorama.run.cascade import Cascade, train_cascade
     from diorama.run.examples import clips
 
     if coordinator or processes is not None or process is not None:
         join(coordinator, processes, process)
-    run, catalogue = recipes.resolve(recipe, settings or [], seed), Catalogue(data, release=release)
-    path = out or Path("runs") / run.name
-    catalogue = catalogue if release else Folder(path).begun_on(catalogue)
-    for bucket in run.denoiser.buckets:
-        source, frames = clips(catalogue, bucket, "train"), 1 + (bucket.frames - 1) * bucket.stride
-        say(f"{bucket}: {f'{len(source):,} examples' if source else f'left out, no clip has {frames} frames'}")
-    for name, stage in (("codec", run.codec.train), ("denoiser", run.denoiser.train)):
-        if stage and stage.warmup > stage.examples:
-            complain(f"note: {name}.train.warmup is {stage.warmup:,} of {stage.examples:,} examples: lower it too")
+    made, catalogue = recipes.trainable(recipe, settings or [], seed), Catalogue(data, release=release)
+    path = out or Path("runs") / made.name
+    stages = made.stages if isinstance(made, Cascade) else (made,)
+    base = Folder(path / stages[0].name if isinstance(made, Cascade) else path)
+    catalogue = catalogue if release else base.begun_on(catalogue)
+    for run in stages:
+        called = f"{run.name}: " if isinstance(made, Cascade) else ""
+        for bucket in run.denoiser.buckets:
+            source, frames = clips(catalogue, bucket, "train"), 1 + (bucket.frames - 1) * bucket.stride
+            told = f"{len(source):,} examples" if source else f"left out, no clip has {frames} frames"
+            say(f"{called}{bucket}: {told}")
+        for name, stage in (("codec", run.codec.train), ("denoiser", run.denoiser.train)):
+            if stage and stage.warmup > stage.examples:
+                short = f"{name}.train.warmup is {stage.warmup:,} of {stage.examples:,} examples: lower it too"
+                complain(f"note: {called}{short}")
     with stoppable():
-        folder = train_run(run, catalogue, path)
+        if isinstance(made, Cascade):
+            folder = train_cascade(made, catalogue, path).stages()[0]
+        else:
+            folder = train_run(made, catalogue, path)
     captions = catalogue.clips("train")["caption"]
     prompt = ("--prompt", "...") if folder.text_config() and captions.null_count < len(captions) else ()
     say(f"{path}: trained. next:")

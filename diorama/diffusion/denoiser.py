@@ -7,10 +7,21 @@ import jax
 import jax.numpy as jnp
 
 from diorama.core.array import Array, Float, Key
+from diorama.core.errors import UserError
 from diorama.core.module import Module, dtype_of, static
 from diorama.diffusion.uncertainty import Uncertainty, UncertaintyConfig
-from diorama.net import Conditions, LabelConfig, Output, TextConfig, Transformer, TransformerConfig, UNet, UNetConfig
-from diorama.net.condition import Perturbed, Signals
+from diorama.net import (
+    Conditions,
+    LabelConfig,
+    LowResolutionConfig,
+    Output,
+    TextConfig,
+    Transformer,
+    TransformerConfig,
+    UNet,
+    UNetConfig,
+)
+from diorama.net.condition import Perturbed, Signals, aligned
 from diorama.process import AnyProcess, Prediction, Process, RectifiedFlow
 
 
@@ -20,14 +31,15 @@ class DenoiserConfig:
 
     Args:
         net: the network and its sizes.
-        conditions: named signals; a batch carries each under its name (`text`: token ids, `label`: a class).
+        conditions: named signals; a batch carries each under its name (`text`: token ids, `label`: a class, `low`: the
+            clip at a lower resolution, of which there is one at most).
         process: how noise is added; its time shift and the colour of its noise too, for training and sampling alike.
         prediction: what the network's output means; "velocity" suits rectified flow, "F" suits EDM.
         uncertainty: also learn how large the error is at each noise level, and divide the loss by it.
     """
 
     net: UNetConfig | TransformerConfig
-    conditions: dict[str, TextConfig | LabelConfig]
+    conditions: dict[str, TextConfig | LabelConfig | LowResolutionConfig]
     process: AnyProcess = field(default_factory=RectifiedFlow)
     prediction: Literal["x0", "epsilon", "velocity", "v", "F"] = "velocity"
     uncertainty: UncertaintyConfig | None = None
@@ -36,8 +48,8 @@ class DenoiserConfig:
         """A denoiser of latents with `channels`."""
         k1, k2 = jax.random.split(key)
         return Denoiser(
-            self.net.init(k1, channels),
-            Conditions.init(k2, self.conditions, self.net.width),
+            self.net.init(k1, channels, aligned(self.conditions, channels)),
+            Conditions.init(k2, self.conditions, self.net.width, channels),
             self.process,
             self.prediction,
             self.uncertainty.init() if self.uncertainty else None,
@@ -45,6 +57,16 @@ class DenoiserConfig:
 
 
 class Denoiser(Module):
+    def __post_init__(self) -> None:
+        if sum(isinstance(config, LowResolutionConfig) for config in self.conditions.values()) > 1:
+            raise UserError("conditions hold a low resolution twice: one that is smaller and slower says it all")
+
+    @property
+    def low(self) -> tuple[str, LowResolutionConfig] | None:
+        """The name and settings of the low resolution that it starts from, if it does."""
+        found = ((name, c) for name, c in self.conditions.items() if isinstance(c, LowResolutionConfig))
+        return next(found, None)
+
     """`(x_tau, tau, signals) -> Prediction`; made by `DenoiserConfig.init`."""
 
     net: UNet | Transformer

@@ -2,6 +2,7 @@
 
 from diorama.evaluate.classifier import Judge, multi_hot, right, train_judge
 from diorama.evaluate.coverage import precision_recall
+from diorama.evaluate.enlargement import enlarged_scores
 from diorama.evaluate.evaluate import direction_score, generation_scores, label_score, memorisation_score
 from diorama.evaluate.features import Features, pixels, quantise
 from diorama.evaluate.frechet import Moments, frechet_distance
@@ -19,6 +20,7 @@ __all__ = [
     "Score",
     "direction_score",
     "directions",
+    "enlarged_scores",
     "flicker",
     "frechet_distance",
     "from_json",

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from diorama.core.array import Array
 from diorama.core.errors import UserError
 from diorama.diffusion import Denoiser
-from diorama.net import Perturbed, null
+from diorama.net import Perturbed
 from diorama.net.condition import Signals
 from diorama.process import as_process
 from diorama.sample.guidance import Denoiser as Denoises
@@ -31,7 +31,7 @@ class Null:
 
     def __call__(self, denoiser: Denoiser, signals: Signals, weak: Denoiser | None, b: int) -> tuple[Any, Any]:
         """The conditions to ask with, and the reference of a `Guidance`; None where there is nothing to compare."""
-        return signals, null(signals) if signals else None
+        return signals, denoiser.conditions.silent(signals)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from diorama.process import Prediction, Process
 from diorama.run.against import guided
 from diorama.run.examples import conditions
 from diorama.run.generate import Generator
-from diorama.run.run import Sampling
+from diorama.run.resolution import signals_of
+from diorama.run.run import Bucket, Sampling
 from diorama.sample import plan
 from diorama.sample.invert import FixedPoint, Naive, Reversible
 
@@ -77,9 +78,11 @@ def edit(
         error = jnp.sqrt(((again - latents) ** 2).mean())
         return codec.decode(changed), codec.decode(again), error, up.residual
 
+    bucket = Bucket(frames=t, height=h, width=w, batch=1)
+    low = signals_of(generator.run, codec, bucket, media[None], np.zeros(1))
     old, new = (
         {name: jnp.asarray(value) for name, value in signals.items()}
-        for signals in (_signals(generator, *words) for words in (source, target))
+        for signals in (_signals(generator, *words) | low for words in (source, target))
     )
     weak = sampling.against.load(generator.folder)
     scaled = jnp.asarray(media[None] / np.float32(127.5) - 1)

@@ -16,6 +16,7 @@ from diorama.evaluate import (
     Judge,
     Score,
     direction_score,
+    enlarged_scores,
     generation_scores,
     label_score,
     memorisation_score,
@@ -28,9 +29,11 @@ from diorama.evaluate import (
     train_judge,
 )  # fmt: skip
 from diorama.evaluate.evaluate import FEWEST
+from diorama.run.cascade import Cascaded, CascadeFolder
 from diorama.run.examples import clips, media_of, some, whole
 from diorama.run.folder import Folder
 from diorama.run.generate import Generator
+from diorama.run.resolution import low_of, raised, repeated
 from diorama.run.run import Bucket, Run
 
 BITS, REACH = 8, 4.0  # a latent number as it would be sent: levels within so many standard deviations
@@ -49,7 +52,7 @@ def evaluate_run(folder: Folder) -> list[Score]:
     if known is not None:
         return known
     key = fingerprint(folder)
-    generator = Generator.load(folder.path)
+    generator = Cascaded.load(folder.path) if isinstance(folder, CascadeFolder) else Generator.load(folder.path)
     examples, judge = examples_and_judge(run, catalogue)
     scores: list[Score] = []
     for bucket, seen, held in examples:
@@ -161,7 +164,7 @@ def _judge(run: Run, train: list[Clips], test: list[Clips]) -> Judge | None:
     return train_judge(media, hot, names, seed=run.seed, steps=run.evaluation.classifier_steps)
 
 
-def _codec_scores(generator: Generator, bucket: Bucket, real: np.ndarray) -> list[Score]:
+def _codec_scores(generator: Generator | Cascaded, bucket: Bucket, real: np.ndarray) -> list[Score]:
     """Reconstruction of held-back clips from latents rounded to `BITS` bits a number within `REACH` deviations."""
     codec, again = generator.codec, []
     step = 2 * REACH / (2**BITS - 1)
@@ -177,14 +180,17 @@ def _codec_scores(generator: Generator, bucket: Bucket, real: np.ndarray) -> lis
 
 
 def _sample_scores(
-    generator: Generator, bucket: Bucket, train: Clips, test: Clips, judge: Judge | None, key: str
+    generator: Generator | Cascaded, bucket: Bucket, train: Clips, test: Clips, judge: Judge | None, key: str
 ) -> list[Score]:
     """Samples for held-back prompts, and what they are worth."""
     run, folder = generator.run, generator.folder
     n = min(run.evaluation.samples, len(test.media))
-    samples = _drawn(generator, bucket, test.captions[:n], test.labels[:n], key)
+    low = low_of(run, test.media[:n]) if isinstance(generator, Generator) else None
+    samples = _drawn(generator, bucket, test.captions[:n], test.labels[:n], low, key)
     features: Features = judge.features if judge else pixels()
     scores = generation_scores(samples, train.media, test.media, features, run.seed)
+    if run.denoiser.denoiser.low and low is not None:
+        scores += enlargement(run, low, samples, test.media[:n])
     memory, found = memorisation_score(samples, train.media, test.media, run.seed)
     scores.append(replace(memory, note=f"{memory.note}; training clips: {train.note}, held back: {test.note}"))
     with write_aside(neighbours_path(folder, bucket)) as aside:
@@ -212,6 +218,21 @@ def _sample_scores(
     return scores
 
 
+def enlargement(run: Run, low: np.ndarray, samples: np.ndarray, real: np.ndarray) -> list[Score]:
+    """What a run that starts from a low resolution makes of that of `real` clips, beside the plain ways."""
+    assert run.denoiser.denoiser.low is not None
+    _, config = run.denoiser.denoiser.low
+    size = real.shape[1:4]
+    plain = {
+        "bicubic, blended": np.stack([raised(clip, config, *size) for clip in low]),
+        "nearest, held": np.stack([repeated(clip, config, size[0]) for clip in low]),
+    }
+    new = np.flatnonzero((np.arange(size[0]) % config.time > 0) | (config.space > 1))
+    if not len(new):
+        return []  # nothing is made
+    return enlarged_scores(samples[:, new], real[:, new], {name: x[:, new] for name, x in plain.items()}, run.seed)
+
+
 def samples_path(folder: Folder, bucket: Bucket) -> Path:
     """Where the samples of a bucket are kept; buckets that differ in stride alone have the same shape."""
     return folder.path / "evaluation" / f"{folder.run().denoiser.buckets.index(bucket)}.{bucket}.npz"
@@ -223,7 +244,10 @@ def neighbours_path(folder: Folder, bucket: Bucket) -> Path:
     return path.with_name(f"neighbours-{path.name}")
 
 
-def _drawn(generator: Generator, bucket: Bucket, prompts: list[str], labels: np.ndarray, key: str) -> np.ndarray:
+def _drawn(
+    generator: Generator | Cascaded, bucket: Bucket, prompts: list[str], labels: np.ndarray, low: np.ndarray | None,
+    key: str,
+) -> np.ndarray:  # fmt: skip
     """Samples for the prompts: those kept from an evaluation that was cut off, if they are of this run as it is."""
     path = samples_path(generator.folder, bucket)
     if path.exists():
@@ -231,7 +255,10 @@ def _drawn(generator: Generator, bucket: Bucket, prompts: list[str], labels: np.
             if str(kept["key"]) == key:
                 return kept["media"]
     ids = np.arange(len(prompts))
-    media = generator.draw(prompts, labels, ids=ids, bucket=bucket, quiet=False)
+    if isinstance(generator, Cascaded):
+        media = generator.draw(prompts, labels, ids=ids, bucket=bucket, quiet=False)
+    else:
+        media = generator.draw(prompts, labels, ids=ids, bucket=bucket, low=low, quiet=False)
     with write_aside(path) as aside:
         np.savez_compressed(aside, media=media, prompts=np.array(prompts), ids=ids, key=np.array(key))
     return media

@@ -30,7 +30,7 @@ def sources(catalogue: Catalogue, buckets: tuple[Bucket, ...]) -> list[tuple[Buc
 
 
 def conditions(run: Run, folder: Folder, captions: list[str], labels: np.ndarray) -> dict[str, np.ndarray]:
-    """The signals of these clips by name, as the denoiser's conditions want them."""
+    """What is said of these clips by name, as the denoiser's conditions want it; `run/resolution.py` has the rest."""
     out: dict[str, np.ndarray] = {}
     for name, config in run.denoiser.denoiser.conditions.items():
         if isinstance(config, TextConfig):

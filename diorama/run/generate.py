@@ -21,6 +21,7 @@ from diorama.media import contact_sheet, write_gif, write_mp4, write_png
 from diorama.run.against import guided
 from diorama.run.examples import conditions
 from diorama.run.folder import Folder
+from diorama.run.resolution import signal
 from diorama.run.run import Bucket, Run, Sampling
 from diorama.sample import plan, sample
 from diorama.sample.guidance import inpainted
@@ -76,6 +77,7 @@ class Generator:
         sampling: Sampling | None = None,
         first: np.ndarray | None = None,
         known: Known | None = None,
+        low: np.ndarray | None = None,
         scales: np.ndarray | None = None,
         seed: int | None = None,
         quiet: bool = True,
@@ -90,6 +92,8 @@ class Generator:
             sampling: how; the run's own if None.
             first: first frames `(b, h, w, c)` uint8 to go on from; None draws everything.
             known: what is not to be drawn, but kept; None draws everything.
+            low: the clips at the lower resolution that the run starts from, `(b, n, h', w', c)` uint8; None draws
+                without, as a prompt of "" does.
             scales: a guidance scale for each, in place of `sampling.guidance.scale`; one compilation serves them all.
             seed: the run's own if None.
         """
@@ -98,8 +102,11 @@ class Generator:
         signals = conditions(self.run, self.folder, prompts, labels)
         shape = self.codec.latent_shape(bucket.frames, bucket.height, bucket.width)
         taus = how.taus(self.denoiser.process.of(shape))
+        if low is not None and self.run.denoiser.denoiser.low is None:
+            raise UserError(f"the run '{self.run.name}' starts from no lower resolution: leave out low")
+        seed = self.run.seed if seed is None else seed
         matrix = plan.joint(taus, shape[0], given=0 if first is None else 1)
-        _compiled = partial(_draw, how=_Static(how, matrix, shape, self.run.seed if seed is None else seed))
+        _compiled = partial(_draw, how=_Static(how, matrix, shape, seed))
         weak = how.against.load(self.folder)
         region = None if known is None else known.encoded(self.codec, shape, how.batch)
         out = []
@@ -115,6 +122,8 @@ class Generator:
                     given = jnp.pad(picture, ((0, 0), (0, shape[0] - 1), (0, 0), (0, 0), (0, 0)))
                 scale = None if scales is None else jnp.asarray(scales[take], jnp.float32)
                 numbers = np.asarray(ids[take], np.uint32)
+                smaller = None if low is None else low[take]
+                batch |= signal(self.run, self.codec, bucket, smaller, numbers, how.augmentation, seed)
                 media = _compiled(self.codec, self.denoiser, weak, numbers, batch, given, region, scale)
                 out.append(quantise(media[: len(part), : bucket.frames, : bucket.height, : bucket.width]))
                 bar.advance(len(part))

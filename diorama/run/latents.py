@@ -42,9 +42,11 @@ from diorama.core.layout import Layout
 from diorama.core.progress import progress
 from diorama.data import ClipSource, collate
 from diorama.media import center_crop, crop
+from diorama.net import LowResolutionConfig
 from diorama.process.spectrum import rapsd
 from diorama.run.examples import whole
 from diorama.run.folder import Folder
+from diorama.run.resolution import lowered, raised
 from diorama.run.run import Bucket, Variants
 
 VERSION = 1  # of how clips become latents: another one leaves what was stored before aside
@@ -95,11 +97,16 @@ class Cache:
     """The latents of one codec for the clips of `source`, the examples of `bucket`, at all `views` of `variants`.
 
     root: the folder under which `latents/` lies, a catalogue's or a run's.
+    low: where it is given, they are those of the clips made smaller by it and enlarged again.
     """
 
-    def __init__(self, root: Path, codec: str, source: ClipSource, bucket: Bucket, variants: Variants):
-        self.source, self.dtype = source, np.dtype(variants.dtype)
-        self.path = root / "latents" / codec / f"{bucket}.stride{bucket.stride}.{variants.dtype}"
+    def __init__(
+        self, root: Path, codec: str, source: ClipSource, bucket: Bucket, variants: Variants,
+        low: LowResolutionConfig | None = None,
+    ):  # fmt: skip
+        self.source, self.dtype, self.low = source, np.dtype(variants.dtype), low
+        name = f"{bucket}.stride{bucket.stride}.{variants.dtype}"
+        self.path = root / "latents" / codec / (name if low is None else f"{name}.low{low.space}x{low.time}")
         self.views = views(variants)
         pixels = bucket.frames * bucket.height * bucket.width
         self.together = min(max(PIXELS // pixels, 1), TOGETHER)
@@ -188,9 +195,12 @@ class Cache:
             )
         return index
 
-    def rows(self) -> "Rows":
-        """The latents in the source's order, which `fill` has seen to. Raises `UserError` when some are missing."""
-        return Rows(self._whole(), len(self.views))
+    def rows(self, beside: np.ndarray | None = None) -> "Rows":
+        """The latents in the source's order, which `fill` has seen to; each with the channels `beside` (t, h, w, k).
+
+        Raises `UserError` when some are missing.
+        """
+        return Rows(self._whole(), len(self.views), beside)
 
     def _encode(self, codec: Codec | PixelCodec, devices: list[jax.Device], missing: np.ndarray, what: str) -> None:
         mine = missing[self.clip[missing // len(self.views)] % jax.process_count() == jax.process_index()]
@@ -252,7 +262,10 @@ class Cache:
             example, view = divmod(int(row), len(self.views))
             start = int(self.starts[example])
             window = frames[start : start + span : source.stride]
-            out.append({"media": self.views[view](window, clip["id"], source.height, source.width)})
+            seen = self.views[view](window, clip["id"], source.height, source.width)
+            if self.low:
+                seen = raised(lowered(seen, self.low), self.low, *seen.shape[:3])
+            out.append({"media": seen})
         return out
 
     def _write(self, rows: np.ndarray, columns: Sequence[np.ndarray]) -> None:
@@ -291,8 +304,8 @@ class Rows(Sequence[Any]):
     """Latents, read when they are asked for: `rows[i]` is float32 (t, h, w, c) of example i, or its `Choice` where
     there are several views. To be a column of an `ArraySource`."""
 
-    def __init__(self, index: Index, views: int):
-        self.views, self._index = views, index
+    def __init__(self, index: Index, views: int, beside: np.ndarray | None = None):
+        self.views, self._index, self._beside = views, index, beside
 
     def __len__(self) -> int:
         return len(self._index.row) // self.views
@@ -302,7 +315,8 @@ class Rows(Sequence[Any]):
 
     def read(self, i: int, view: int) -> np.ndarray:
         """Example i as that view shows it; float32 (t, h, w, c)."""
-        return self._index.read(int(i) * self.views + view).astype(np.float32, copy=False)
+        row = self._index.read(int(i) * self.views + view).astype(np.float32, copy=False)
+        return row if self._beside is None else np.concatenate([row, self._beside], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -315,8 +329,9 @@ class Choice:
 
 def draw(example: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
     """An augmentation for `loader`: one of the views, all alike likely, drawn by the place in the stream."""
-    choice: Choice = example["media"]
-    return example | {"media": choice.rows.read(choice.example, int(rng.integers(choice.rows.views)))}
+    view = int(rng.integers(example["media"].rows.views))
+    choices = {name: value for name, value in example.items() if isinstance(value, Choice)}  # a low resolution's too
+    return example | {name: choice.rows.read(choice.example, view) for name, choice in choices.items()}
 
 
 @dataclass(frozen=True)

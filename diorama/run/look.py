@@ -35,6 +35,7 @@ from diorama.run.evaluate import fingerprint, neighbours_path, samples_path
 from diorama.run.examples import clips, conditions, media_of, some, sources
 from diorama.run.folder import Folder
 from diorama.run.generate import bucket_for
+from diorama.run.resolution import signals_of
 from diorama.run.run import Bucket, Run, Sampling
 from diorama.sample import plan, sample
 
@@ -111,9 +112,10 @@ def _look(folder: Folder, inputs: dict[str, Any]) -> Look:
         | {name: importlib.metadata.version(name) for name in ("diorama", "jax", "numpy")},
         "parameters": {"codec": count(codec), "denoiser": count(denoiser)},
     }
+    lows = [signals_of(run, codec, bucket, media_of(s, rows)) for s, rows in chosen]
     examples = (
-        (latents, s.ids[rows], conditions(run, folder, [s.captions[i] for i in rows], s.labels[rows]))
-        for latents, (s, rows) in zip((seen["held"], seen["train"]), chosen, strict=True)
+        (latents, s.ids[rows], conditions(run, folder, [s.captions[i] for i in rows], s.labels[rows]) | low)
+        for latents, (s, rows), low in zip((seen["held"], seen["train"]), chosen, lows, strict=True)
     )
     curves = _loss(run, denoiser, bucket, *examples)
     grid, samples = _samples(run, folder, codec, denoiser, bucket, held)
@@ -269,6 +271,8 @@ def _samples(
     jobs = [(i, own) for i in range(len(rows))] + [(i, s) for s in scales if s != own for i in range(PROMPTS)]
     which, captions = np.array([i for i, _ in jobs]), held.captions
     batch = conditions(run, folder, [captions[i] for i in rows[which]], held.labels[rows[which]])
+    if run.denoiser.denoiser.low:
+        batch |= signals_of(run, codec, bucket, media_of(held, rows[which]), which)
     shape = codec.latent_shape(bucket.frames, bucket.height, bucket.width)
     taus = tuple(how.taus(denoiser.process.of(shape)).tolist())
     draw = partial(_draw, codec, denoiser, how.against.load(folder), how=how, taus=taus, shape=shape, seed=run.seed)

@@ -13,6 +13,7 @@ from diorama.diffusion import DenoiserConfig, Denoising
 from diorama.interop.diffusers import AutoencoderKLConfig, PretrainedConfig
 from diorama.process import Process
 from diorama.run.against import Null, PerturbedAttention, Weaker
+from diorama.net import LowResolutionConfig
 from diorama.run.trained import TrainedConfig
 from diorama.sample import AnyGuidance, AnySolver, ClassifierFree, Heun
 from diorama.sample.grid import AnyGrid, Uniform
@@ -150,6 +151,7 @@ class Sampling:
             raise UserError("sampling.steps and sampling.batch are at least 1, and sampling.rate is above 0")
 
     def taus(self, process: Process) -> np.ndarray:
+        augmentation: noise level of the lower resolution that clips are drawn from, where the run has one.
         """The noise times of a clip made at once, for a plan."""
         taus = self.grid(process, self.steps)
         return self.restart(taus) if self.restart else taus
@@ -160,6 +162,7 @@ class Evaluation:
     """What is measured.
 
     Args:
+    augmentation: float = 0.0
         samples: how many are drawn, for prompts of held-back clips; at most as many as those are.
         labels: the column that says what a clip shows ("label", or a list such as "digits"), None for none: a
             classifier is trained on it that judges samples and gives the features of the distances.
@@ -196,3 +199,12 @@ class Run:
     def text(self) -> str:
         """The resolved configuration."""
         return to_text(self)
+        _, low = self.denoiser.denoiser.low or ("", LowResolutionConfig(augmentation=0))
+        if not 0 <= self.sampling.augmentation <= low.augmentation:
+            raise UserError(
+                f"sampling.augmentation of the run '{self.name}' is from 0 to {low.augmentation:g}, the noise levels "
+                "that its low resolution was trained at (0 where it has none)"
+            )
+        for bucket in self.denoiser.buckets:
+            if bucket.height % low.space or bucket.width % low.space:
+                raise UserError(f"clips of {bucket} have no whole sides {low.space} times smaller: change either")

@@ -21,6 +21,7 @@ from diorama.run.against import Null
 from diorama.run.evaluate import Clips, examples_and_judge, fingerprint
 from diorama.run.folder import Folder
 from diorama.run.generate import Generator
+from diorama.run.resolution import low_of
 from diorama.run.run import Bucket
 
 SCALES = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)
@@ -170,7 +171,7 @@ def _drawn(generator: Generator, bucket: Bucket, test: Clips, rows: np.ndarray, 
                 return kept["media"]
     media = generator.draw(
         [test.captions[i] for i in rows], test.labels[rows], ids=np.arange(len(rows)), bucket=bucket,
-        scales=np.full(len(rows), scale, np.float32), quiet=False,
+        low=low_of(generator.run, test.media[rows]), scales=np.full(len(rows), scale, np.float32), quiet=False,
     )  # fmt: skip
     with write_aside(path) as aside:
         np.savez_compressed(aside, media=media, key=np.array(key))

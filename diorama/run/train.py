@@ -21,14 +21,16 @@ from diorama.core.files import write_text
 from diorama.data import ArraySource, Catalogue, loader
 from diorama.evaluate import quantise
 from diorama.media import contact_sheet
-from diorama.net import text
-from diorama.net.condition import Context
+from diorama.net import LowResolutionConfig, text
+from diorama.net.condition import Context, aligned
+from diorama.run.by_source import with_sources
 from diorama.run.examples import clips, conditions, media_of, some, sources, whole
 from diorama.run.folder import Folder, codec_like
 from diorama.run.generate import Generator
 from diorama.run.latents import Cache, draw, fingerprint, views
 from diorama.run.run import Bucket, CodecStage, Learned, Run, Taken
 from diorama.run.trained import TrainedConfig
+from diorama.run.resolution import beside, low_of
 from diorama.train import Preview, State, Train, load_model, train
 
 
@@ -39,7 +41,7 @@ def train_run(run: Run, catalogue: Catalogue, path: Path | str) -> Folder:
         UserError: the folder holds another run, the data do not fit, or training met a non-finite value.
         Stopped: after SIGTERM or Ctrl-C, with a checkpoint saved.
     """
-    _possible(run, catalogue, Folder(Path(path)))
+    possible(run, catalogue, Folder(Path(path)))
     with _first_process_first():
         folder = Folder.claim(path, run, catalogue)
     learn_tokenizer(run, catalogue, folder)
@@ -48,7 +50,7 @@ def train_run(run: Run, catalogue: Catalogue, path: Path | str) -> Folder:
     return folder
 
 
-def _possible(run: Run, catalogue: Catalogue, folder: Folder) -> None:
+def possible(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     """Raises `UserError` for what cannot be trained, before a folder is made for it."""
     run.layout.sharding()  # are there so many devices?
     codec = _codec(run.codec.codec, folder)
@@ -60,10 +62,13 @@ def _possible(run: Run, catalogue: Catalogue, folder: Folder) -> None:
             _learns(run.codec, min(buckets, key=lambda bucket: min(bucket.height, bucket.width)))
     shapes = dict.fromkeys(_codes(codec, bucket) for bucket, _ in sources(catalogue, run.denoiser.buckets))
     init = partial(run.denoiser.denoiser.init, channels=codec.config.channels)
-    net = _born(init, run.denoiser.train).net
+    net, extra = _born(init, run.denoiser.train).net, aligned(run.denoiser.denoiser.conditions, codec.config.channels)
     for shape in shapes:  # conditions change none of them
-        x, level = (jax.ShapeDtypeStruct(size, np.float32) for size in (shape, shape[:2]))
-        jax.eval_shape(lambda net, x, level: net(x, level, Context()), net, x, level)
+        sizes = shape, shape[:2], *([(*shape[:-1], extra)] if extra else [])
+        x, level, *more = (jax.ShapeDtypeStruct(size, np.float32) for size in sizes)
+        jax.eval_shape(lambda net, x, level, *more: net(x, level, Context(aligned=next(iter(more), None))),
+                       net, x, level, *more)  # fmt: skip
+    check(run.denoiser, codec.config, [shape[1:] for shape in shapes])
 
 
 def _codec(config: Learned | Taken | PixelCodecConfig, folder: Folder) -> Codec | PixelCodec:
@@ -230,11 +235,16 @@ def latents(run: Run, catalogue: Catalogue, folder: Folder, bucket: Bucket) -> A
     if source is None:
         return None
     codec, variants = folder.codec(), run.denoiser.latents
-    cache = Cache(catalogue.path, fingerprint(folder), source, bucket, variants)
-    shared = os.access(catalogue.path, os.W_OK) or not len(cache.index().missing)
-    if isinstance(codec, PixelCodec) or not shared:
-        cache = Cache(folder.path, fingerprint(folder), source, bucket, variants)
-    cache.fill(codec, run.layout, f"latents {bucket}")
+
+    def filled(low: LowResolutionConfig | None = None) -> Cache:
+        cache = Cache(catalogue.path, fingerprint(folder), source, bucket, variants, low)
+        shared = os.access(catalogue.path, os.W_OK) or not len(cache.index().missing)
+        if isinstance(codec, PixelCodec) or not shared:
+            cache = Cache(folder.path, fingerprint(folder), source, bucket, variants, low)
+        cache.fill(codec, run.layout, f"{'low ' if low else ''}latents {bucket}")
+        return cache
+
+    cache = filled()
     note = folder.path / "latents" / f"{run.denoiser.buckets.index(bucket)}.{bucket}.json"
 
     def tell() -> None:
@@ -244,6 +254,9 @@ def latents(run: Run, catalogue: Catalogue, folder: Folder, bucket: Bucket) -> A
 
     _once(note, tell)
     columns: dict[str, Any] = {"media": cache.rows(), "id": source.ids}
+    if run.denoiser.denoiser.low:
+        name, config = run.denoiser.denoiser.low
+        columns[name] = filled(config).rows(beside(codec, bucket, config))
     return ArraySource(columns | conditions(run, folder, source.captions, source.labels), source.weights)
 
 
@@ -281,7 +294,7 @@ def _preview(run: Run, catalogue: Catalogue, folder: Folder) -> Preview:
 
     def preview(model: object, examples: int, where: Path) -> None:
         generator = Generator(run, folder, folder.codec(), model)  # type: ignore[arg-type]
-        media = generator.draw(captions, labels, ids=np.arange(len(captions)), bucket=bucket)
+        media = generator.draw(captions, labels, ids=np.arange(len(captions)), bucket=bucket, low=low)
         contact_sheet(
             list(media),
             where / f"{examples:09d}.png",
@@ -292,3 +305,4 @@ def _preview(run: Run, catalogue: Catalogue, folder: Folder) -> Preview:
         )
 
     return preview
+    low = low_of(run, media_of(source, np.arange(len(captions))))

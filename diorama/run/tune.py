@@ -22,10 +22,11 @@ from diorama.core.progress import progress
 from diorama.core.random import stream
 from diorama.diffusion import Denoiser
 from diorama.run.against import guided
-from diorama.run.examples import conditions, some, sources
+from diorama.run.examples import conditions, media_of, some, sources
 from diorama.run.folder import Folder
 from diorama.run.generate import Generator
 from diorama.run.look import in_parts
+from diorama.run.resolution import signals_of
 from diorama.run.run import Bucket, Sampling
 from diorama.sample import AnySolver, Heun
 from diorama.sample.grid import Fitted, LogSNR, Uniform
@@ -154,6 +155,8 @@ def _problem(
     source, shape = dict(sources(folder.catalogue(), run.denoiser.buckets))[bucket], _shape(generator, bucket)
     rows = np.resize(some(len(source), 2 * n, run.seed), 2 * n)
     batch = conditions(run, folder, [source.captions[i] for i in rows], source.labels[rows])
+    if run.denoiser.denoiser.low:
+        batch |= signals_of(run, generator.codec, bucket, media_of(source, rows), np.arange(2 * n))
     process, weak = denoiser.process.of(shape), how.against.load(folder)
     epsilon = process.noise.draw(stream(run.seed, "tune"), jnp.arange(2 * n, dtype=jnp.uint32), shape)
     x = np.asarray(process.sigma(jnp.ones(())) * epsilon)

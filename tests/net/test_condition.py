@@ -1,5 +1,7 @@
 """Conditions: presence, nulls and dropout."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,10 @@ import pytest
 
 from diorama.core import UserError
 from diorama.core.module import cast
-from diorama.net import Conditions, Signal, TextConfig, null
-from diorama.net.condition import LabelConfig
-from tests.net.tiny import LABEL, TEXT, made
+from diorama.diffusion import DenoiserConfig
+from diorama.net import Conditions, LowResolutionConfig, Signal, TextConfig, null
+from diorama.net.condition import LabelConfig, aligned, noised
+from tests.net.tiny import CHANNELS, LABEL, TEXT, UNET, latents, made
 
 WIDTH = 8
 BATCH = {
@@ -126,3 +129,97 @@ def test_a_vocabulary_without_room_for_bytes_is_refused():
         TextConfig(vocabulary=256)
     with pytest.raises(UserError, match="heads"):
         TextConfig(heads=3).init(jax.random.key(0), WIDTH)
+
+
+LOW = {"low": LowResolutionConfig(space=2, time=2, augmentation=1.0, dropout=0.3), "label": LABEL}
+IDS = jnp.arange(3, dtype=jnp.uint32)
+
+
+def low_value(level=0.0, seed=2):
+    """Latents of three frames, the first and last of them known."""
+    x = np.random.default_rng(seed).normal(size=(3, 3, 4, 4, CHANNELS))
+    known = np.broadcast_to(np.array([1.0, 0, 1])[:, None, None, None], (3, 3, 4, 4, 1))
+    return jnp.asarray(np.concatenate([x, known, np.full_like(known, level)], axis=-1), jnp.float32)
+
+
+@pytest.fixture(scope="module")
+def lower():
+    return made(lambda key: Conditions.init(key, LOW, WIDTH, CHANNELS))
+
+
+def test_a_low_resolution_comes_in_aligned_with_its_level_for_all(lower):
+    batch = {"low": low_value().at[1].set(0.0), "label": jnp.array([1, 2, -1])}
+    signals = lower.signals(batch)
+    assert signals["low"].present.tolist() == [True, False, True]
+    context = RUN(lower, signals)
+    assert context.aligned.shape == (3, 3, 4, 4, aligned(LOW, CHANNELS)) == (3, 3, 4, 4, CHANNELS + 1)
+    assert np.ptp(np.asarray(context.aligned[1]), axis=(0, 1, 2)).max() == 0  # the null, everywhere
+    unseen = batch | {"low": low_value(0.7, seed=3)}
+    absent = signals | {"low": Signal(unseen["low"], jnp.array([True, False, True]))}
+    other = RUN(lower, absent)
+    np.testing.assert_array_equal(other.aligned[1], context.aligned[1])
+    np.testing.assert_array_equal(other.broadcast[1], context.broadcast[1])
+    assert np.abs(other.broadcast - context.broadcast)[0].max() > 1e-4  # the level is heard
+
+
+def test_a_new_low_resolution_changes_nothing_at_first():
+    config = DenoiserConfig(UNET, {"label": LABEL})
+    plain = made(lambda key: config.init(key, CHANNELS))
+    fresh = Conditions.init(jax.random.key(0), LOW, UNET.width, CHANNELS)
+    grown = made(lambda key: replace(config, conditions=LOW).init(key, CHANNELS), seed=3)
+    first = plain.net.enter.weight
+    wide = grown.net.enter.weight.at[:, :, : first.shape[2]].set(first)  # what is aligned comes last
+    enter = replace(plain.net.enter, weight=wide)
+    grown = replace(
+        grown,
+        net=replace(plain.net, enter=enter),
+        conditions=replace(fresh, embedders=fresh.embedders | plain.conditions.embedders),
+    )
+    x, tau, label = latents(3), jnp.array([0.2, 0.5, 0.9]), {"label": jnp.array([1, 2, -1])}
+    ask = jax.jit(lambda model, batch: model(x, tau, model.conditions.signals(batch)).x0)
+    before = ask(plain, label)
+    for level in (0.0, 0.4):
+        np.testing.assert_allclose(ask(grown, label | {"low": low_value(level)}), before, atol=1e-6)
+
+
+def test_noise_at_level_0_is_none_and_at_1_everything():
+    key, full = jax.random.key(5), jnp.ones(3)
+    np.testing.assert_array_equal(noised(low_value(), 0 * full, key, IDS), low_value())
+    one, other = (noised(low_value(seed=seed), full, key, IDS) for seed in (2, 3))
+    np.testing.assert_array_equal(one, other)  # not a trace of the clip
+    half = np.asarray(noised(jnp.tile(low_value(), (50, 1, 1, 1, 1)), jnp.full(150, 0.5), key, jnp.arange(150)))
+    assert half[..., :CHANNELS].std() == pytest.approx(1, abs=0.05)
+    assert (half[..., -1] == 0.5).all()
+    np.testing.assert_array_equal(half[..., -2], np.tile(low_value()[..., -2], (50, 1, 1, 1)))
+
+
+def test_training_noises_each_example_by_its_id(lower):
+    many, key = 400, jax.random.key(1)
+    value, ids = jnp.tile(low_value()[:1], (many, 1, 1, 1, 1)), jnp.arange(many, dtype=jnp.uint32)
+    drop = jax.jit(lambda ids, value: lower.drop({"low": Signal(value, jnp.ones(len(ids), bool))}, key, ids)["low"])
+    seen = drop(ids, value)
+    level = np.asarray(seen.value[:, 0, 0, 0, -1])
+    assert level.min() < 0.02
+    assert level.max() > 0.98
+    assert level.mean() == pytest.approx(0.5, abs=0.05)
+    assert 1 - np.asarray(seen.present).mean() == pytest.approx(0.3, abs=0.07)
+    order = np.array([17, 3])
+    alone = drop(ids[order], value[:2])
+    np.testing.assert_allclose(alone.value, seen.value[order], atol=1e-6)
+    np.testing.assert_array_equal(alone.present, seen.present[order])
+
+
+def test_guidance_leaves_the_low_resolution_to_both_sides(lower):
+    signals = lower.signals({"low": low_value(), "label": jnp.array([1, 2, 3])})
+    silent = lower.silent(signals)
+    assert silent["low"] is signals["low"]
+    assert not silent["label"].present.any()
+    assert lower.silent({"low": signals["low"]}) is None
+    assert lower.silent({}) is None
+
+
+def test_settings_of_a_low_resolution_that_cannot_be():
+    with pytest.raises(UserError, match=r"augmentation lies in"):
+        LowResolutionConfig(augmentation=1.5)
+    with pytest.raises(UserError, match="twice"):
+        DenoiserConfig(UNET, {"a": LowResolutionConfig(), "b": LowResolutionConfig()})

@@ -15,7 +15,7 @@ from diorama.process import density, rapsd
 from diorama.run import Bucket, CodecStage, Folder
 from diorama.run.latents import fingerprint
 from diorama.run.train import (
-    _possible,
+    possible,
     clips,
     conditions,
     latents,
@@ -139,7 +139,7 @@ def test_what_a_denoiser_cannot_be_is_said_before_its_codec_is_trained(catalogue
 
 
 def test_what_a_trained_codec_was_trained_for_is_not_looked_for(catalogue, folder):
-    _possible(replace(RUN, codec=replace(RUN.codec, loss=CodecLoss((Perceptual("gone"),)))), catalogue, folder)
+    possible(replace(RUN, codec=replace(RUN.codec, loss=CodecLoss((Perceptual("gone"),)))), catalogue, folder)
 
 
 def test_a_network_of_its_own_may_be_trained_later(catalogue, tmp_path):
@@ -147,7 +147,7 @@ def test_a_network_of_its_own_may_be_trained_later(catalogue, tmp_path):
     small = {"buckets": (replace(VIDEO, height=8, width=8),), "perceptual": Train(8)}
     stage = replace(RUN.codec, loss=CodecLoss((OWN, LatentSpectrum())), **small)
     refused(replace(RUN, codec=stage), catalogue, tmp_path, "2 x 2 have no spectrum")
-    _possible(replace(RUN, codec=replace(stage, loss=CodecLoss((OWN,)))), catalogue, Folder(tmp_path / "run"))
+    possible(replace(RUN, codec=replace(stage, loss=CodecLoss((OWN,)))), catalogue, Folder(tmp_path / "run"))
 
 
 def test_a_density_and_a_grid_are_fitted_to_the_latents_once(catalogue, folder, tmp_path, monkeypatch):
