@@ -17,6 +17,7 @@ from diorama.run.examples import some
 from diorama.run.latents import Choice
 from diorama.run.run import Bucket, Run
 from diorama.train import Held, Loss
+from diorama.train.by_source import SOURCE
 
 Batch = dict[str, np.ndarray]
 
@@ -64,6 +65,6 @@ def _batches(source: ArraySource, number: int, size: int, seed: int) -> list[Bat
 
 
 def _plain(example: Example) -> Example:
-    """An example as its first view shows it, without an encoder's features: held-back clips have none."""
+    """An example as its first view shows it, without an encoder's features and its source, which held-back clips lack."""
     return {name: value.rows.read(value.example, 0) if isinstance(value, Choice) else value
-            for name, value in example.items() if name != "features"}  # fmt: skip
+            for name, value in example.items() if name not in ("features", SOURCE)}  # fmt: skip

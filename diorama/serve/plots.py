@@ -88,6 +88,10 @@ def curves(codec: Sequence[dict[str, Any]], denoiser: Sequence[dict[str, Any]]) 
             _examples(axis)
         whole, parts = axes
         _line(whole, denoiser, "loss", "loss")
+        for key, label in (("validation", "held-back clips"), ("validation_train", "training clips, same noise")):
+            if any(key in line for line in denoiser):
+                _line(whole, denoiser, key, label)
+                whole.legend(fontsize=8)
         learned = any(line["loss"] <= 0 for line in denoiser)  # with an uncertainty, a loss is a logarithm
         scale = "linear" if learned else "log"
         whole.set(title="Denoiser: training loss", yscale=scale, ylabel="loss" if learned else "weighted loss")
