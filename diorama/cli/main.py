@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from diorama.cli.average import average
 from diorama.cli.codec import codec
 from diorama.cli.console import complain, of_the_device, of_the_system, quiet, say
 from diorama.cli.curate import curate
@@ -51,7 +52,7 @@ def _options(
 
 for command in (
     demo, fetch, curate, look, why, tag, export,
-    encode, train, tune, sample, edit, evaluate, report, spectrum, lab,
+    encode, train, average, tune, sample, edit, evaluate, report, spectrum, lab,
 ):  # fmt: skip
     app.command(no_args_is_help=command not in (demo, lab))(command)
 app.add_typer(codec, name="codec")
