@@ -14,6 +14,8 @@ from diorama.net import (
     Conditions,
     LabelConfig,
     LowResolutionConfig,
+    MagnitudeUNet,
+    MagnitudeUNetConfig,
     Output,
     TextConfig,
     Transformer,
@@ -38,11 +40,21 @@ class DenoiserConfig:
         uncertainty: also learn how large the error is at each noise level, and divide the loss by it.
     """
 
-    net: UNetConfig | TransformerConfig
+    net: UNetConfig | MagnitudeUNetConfig | TransformerConfig
     conditions: dict[str, TextConfig | LabelConfig | LowResolutionConfig]
     process: AnyProcess = field(default_factory=RectifiedFlow)
     prediction: Literal["x0", "epsilon", "velocity", "v", "F"] = "velocity"
     uncertainty: UncertaintyConfig | None = None
+
+    def __post_init__(self) -> None:
+        if sum(isinstance(config, LowResolutionConfig) for config in self.conditions.values()) > 1:
+            raise UserError("conditions hold a low resolution twice: one that is smaller and slower says it all")
+
+    @property
+    def low(self) -> tuple[str, LowResolutionConfig] | None:
+        """The name and settings of the low resolution that it starts from, if it does."""
+        found = ((name, c) for name, c in self.conditions.items() if isinstance(c, LowResolutionConfig))
+        return next(found, None)
 
     def init(self, key: Key, channels: int) -> "Denoiser":
         """A denoiser of latents with `channels`."""
@@ -57,19 +69,9 @@ class DenoiserConfig:
 
 
 class Denoiser(Module):
-    def __post_init__(self) -> None:
-        if sum(isinstance(config, LowResolutionConfig) for config in self.conditions.values()) > 1:
-            raise UserError("conditions hold a low resolution twice: one that is smaller and slower says it all")
-
-    @property
-    def low(self) -> tuple[str, LowResolutionConfig] | None:
-        """The name and settings of the low resolution that it starts from, if it does."""
-        found = ((name, c) for name, c in self.conditions.items() if isinstance(c, LowResolutionConfig))
-        return next(found, None)
-
     """`(x_tau, tau, signals) -> Prediction`; made by `DenoiserConfig.init`."""
 
-    net: UNet | Transformer
+    net: UNet | MagnitudeUNet | Transformer
     conditions: Conditions
     process: Process = static()
     prediction: str = static()

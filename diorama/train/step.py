@@ -14,6 +14,7 @@ from diorama.core.layout import Layout
 from diorama.core.module import cast
 from diorama.core.random import places, stream
 from diorama.train import ema, rounding
+from diorama.train.constrained import projected
 from diorama.train.state import Objective, Role, Scheduled, State, Tally, Train, by_role, join, split
 
 Batch = dict[str, Array]
@@ -52,7 +53,7 @@ def make_step(config: Train, objective: Objective, shardings: State, seed: int, 
         middle = state.examples.astype(jnp.float32) + n / 2  # of this batch
         memory = cast(state.optimizer, jnp.float32)
         moved, optimizer, taken = _move(config, memory, trained, gradient, squares, middle)
-        model = join(moved, rest)
+        model = projected(join(moved, rest))
         share = n / examples.astype(jnp.float32)
         averages = tuple(
             ema.update(average, model, ema.gamma_of(std), share)

@@ -1,6 +1,7 @@
 """Networks of a few thousand parameters, for tests."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -9,12 +10,18 @@ import numpy as np
 
 from diorama.core.array import Array
 from diorama.core.module import from_paths, paths
-from diorama.net import LabelConfig, TextConfig, TransformerConfig, UNetConfig
+from diorama.net import LabelConfig, MagnitudeUNetConfig, TextConfig, TransformerConfig, UNetConfig
 
 CHANNELS = 2
 UNET = UNetConfig(widths=(8, 16), heads=2, width=16)
 TRANSFORMER = TransformerConfig(width=16, depth=2, heads=2)
-NETS = {"unet": UNET, "transformer": TRANSFORMER}
+ATTENDING = {"attention": (1,), "middle": "factorised"}
+NETS = {
+    "unet": UNET,
+    "factorised": replace(UNET, **ATTENDING),
+    "magnitude": MagnitudeUNetConfig(widths=(8, 16), heads=2, width=16, **ATTENDING),
+    "transformer": TRANSFORMER,
+}
 TEXT = TextConfig(vocabulary=257, length=5, heads=2)
 LABEL = LabelConfig(classes=4)
 
