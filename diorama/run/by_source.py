@@ -19,7 +19,7 @@ Given = list[tuple[Bucket, ArraySource]]
 def with_sources(catalogue: Catalogue, given: Given) -> tuple[tuple[str, ...], Given]:
     """The sources' names, and the training examples with the column `source`, an index into them.
 
-    No names, and the examples as they are, where all are of one source. Raises `UserError` for a condition of that name.
+    No names, and the examples as they are, where all are of one. Raises `UserError` for a condition called so.
     """
     said = [_said(catalogue, bucket) for bucket, _ in given]
     counts = Counter(name for names in said for name in names)

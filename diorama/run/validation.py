@@ -65,6 +65,6 @@ def _batches(source: ArraySource, number: int, size: int, seed: int) -> list[Bat
 
 
 def _plain(example: Example) -> Example:
-    """An example as its first view shows it, without an encoder's features and its source, which held-back clips lack."""
+    """An example as its first view shows it, without features and source, which held-back clips lack."""
     return {name: value.rows.read(value.example, 0) if isinstance(value, Choice) else value
             for name, value in example.items() if name not in ("features", SOURCE)}  # fmt: skip

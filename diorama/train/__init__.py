@@ -1,5 +1,6 @@
 """Training: one loop for every objective, with averages of the weights, exact resume and logs."""
 
+from diorama.train.board import WandB
 from diorama.train.checkpoint import examples_done, load_model, reconstruct
 from diorama.train.guard import Guard
 from diorama.train.log import read_log
@@ -12,6 +13,6 @@ from diorama.train.validation import Held
 
 __all__ = [
     "AdamW", "Constant", "Cosine", "Guard", "Held", "InverseSquareRoot", "Loss", "Muon", "Objective", "Preview", "Role",
-    "Scheduled", "State", "Stopped", "Train", "Validate",
+    "Scheduled", "State", "Stopped", "Train", "Validate", "WandB",
     "examples_done", "load_model", "read_log", "reconstruct", "train",
 ]  # fmt: skip

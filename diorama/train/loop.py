@@ -21,10 +21,11 @@ from diorama.core.machine import machine
 from diorama.core.memory import keep_memory
 from diorama.core.progress import progress
 from diorama.core.random import stream
+from diorama.train.board import Board
 from diorama.train.checkpoint import Checkpoints, abstract
 from diorama.train.feed import Batches, Feed
 from diorama.train.guard import Event, Events, Fault
-from diorama.train.log import Log
+from diorama.train.log import Log, read_log
 from diorama.train.measure import Gauge
 from diorama.train.meter import Meter
 from diorama.train.state import Objective, State, Train
@@ -94,11 +95,13 @@ def train(
         feed.skip(events.go_on(done, restored.events if restored else 0), done)
         state = restored.state if restored else jax.jit(born, out_shardings=shardings)()
         batch, position = feed.take(done)
-        log = stack.enter_context(closing(Log(folder, done))) if first else None
+        logs: list[Log | Board] = [stack.enter_context(closing(Log(folder, done)))] if first else []
+        if first and config.wandb:
+            logs += [stack.enter_context(closing(Board(config.wandb, folder, name, config, read_log(folder))))]
         if first:
             write_text(folder / "machine.json", json.dumps(machine()))
         metrics = metric_names(objective, like.model, batch, config.roles)
-        meter = Meter(log, feed, gauge, name, metrics, like.model, layout, config.guard)
+        meter = Meter(logs, feed, gauge, name, metrics, like.model, layout, config.guard)
         tally = meter.restored(restored.tally) if restored else meter.blank
         steps, before = int(state.step), tally
         bar = stack.enter_context(progress(config.examples, name, "examples", done, show=first))

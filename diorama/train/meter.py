@@ -1,7 +1,7 @@
 """Reading the running means late, into log lines; and finding what was not finite, or a spike, on the way."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 
 from diorama.core.layout import Layout
 from diorama.core.progress import Bar
+from diorama.train.board import Board
 from diorama.train.feed import Feed
 from diorama.train.guard import SPIKES, Fault, Guard
 from diorama.train.log import TIMING, Log
@@ -22,10 +23,10 @@ class Meter:
     """Reads the tally, late, into log lines, and stops the run at a fault."""
 
     def __init__(
-        self, log: Log | None, feed: Feed, gauge: Gauge, name: str, metrics: list[str], model: Any, layout: Layout,
-        guard: Guard | None,
+        self, logs: Sequence[Log | Board], feed: Feed, gauge: Gauge, name: str, metrics: list[str], model: Any,
+        layout: Layout, guard: Guard | None,
     ):  # fmt: skip
-        self.log, self.feed, self.gauge, self.name = log, feed, gauge, name
+        self.logs, self.feed, self.gauge, self.name = logs, feed, gauge, name
         self.faults, self.sharding = fault_names(model), layout.sharding()
         self.patience = guard.patience if guard else 1
         self.blank = jax.device_put(Tally.blank(metrics, len(self.faults), guard), self.sharding)
@@ -65,8 +66,8 @@ class Meter:
         line |= {k: float(sums[k] / weights[k]) if weights[k] else None for k in sums}
         used = line["utilisation"]
         bar.note(f"loss {line['loss']:.4g}" + (f", {used:.0%} of peak" if used else ""))
-        if self.log:
-            self.log.write(line | (more or {}))
+        for log in self.logs:
+            log.write(line | (more or {}))
 
     def check(self, tally: Tally) -> None:
         """Raise `Fault` if a value was not finite in what `tally` counts, or a spike."""

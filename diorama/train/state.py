@@ -11,6 +11,7 @@ from diorama.core.array import Array, Float, Int, Key, UInt32
 from diorama.core.errors import UserError
 from diorama.core.module import Module, Policy, paths
 from diorama.train import ema
+from diorama.train.board import WandB
 from diorama.train.guard import SIGNALS, SPIKES, Guard, Watch
 from diorama.train.optimizer import AdamW, Optimizer
 from diorama.train.rate import Constant, Decay
@@ -115,6 +116,7 @@ class Train:
         guard: goes back to the last good checkpoint after a non-finite value or a spike; without one, the first
             non-finite value ends the run.
         validate: measures the loss of held-back clips on the way, where what is trained has any.
+        wandb: logs to Weights & Biases too.
     """
 
     examples: int
@@ -136,6 +138,7 @@ class Train:
     roles: tuple[Role, ...] = ()
     guard: Guard | None = None
     validate: Validate | None = None
+    wandb: WandB | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.examples < 2**32:

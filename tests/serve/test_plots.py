@@ -21,3 +21,12 @@ def test_a_loss_below_zero_is_drawn_too():
     assert "weighted loss" in plots.curves([], lines[:1])
     whole = plots.curves([], lines)
     assert whole.count("weighted loss") == 1  # of the panel by noise time
+
+
+def test_validation_is_drawn_where_there_was_any():
+    lines = [{"examples": i, "loss": 1.0, "loss_tau0": 0.5} for i in range(1, 5)]
+    assert "held-back clips" not in plots.curves([], lines)
+    lines[1] |= {"validation": 1.1, "validation_train": 1.0}
+    drawn = plots.curves([], lines)
+    assert "held-back clips" in drawn
+    assert "training clips, same noise" in drawn
