@@ -1,12 +1,16 @@
 """`diorama train`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from diorama.cli import recipes
 from diorama.cli.console import command, complain, say, stoppable
+
+if TYPE_CHECKING:
+    from diorama.run import Run
+    from diorama.run.cascade import Cascade
 
 
 def train(
@@ -29,6 +33,12 @@ def train(
     ] = None,
     processes: Annotated[int | None, typer.Option(metavar="N", help="How many processes train together.")] = None,
     process: Annotated[int | None, typer.Option(metavar="I", help="Which of them this is, from 0.")] = None,
+    trace: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Profile N steps of the codec and of the denoiser; it says where the trace is."
+        ),
+    ] = 0,
 ) -> None:
     """Train a recipe on a catalogue, or go on where an earlier call was stopped.
 
@@ -52,6 +62,8 @@ def train(
     if coordinator or processes is not None or process is not None:
         join(coordinator, processes, process)
     made, catalogue = recipes.trainable(recipe, settings or [], seed), Catalogue(data, release=release)
+    if trace:
+        made = _traced(made, trace)
     path = out or Path("runs") / made.name
     stages = made.stages if isinstance(made, Cascade) else (made,)
     base = Folder(path / stages[0].name if isinstance(made, Cascade) else path)
@@ -77,3 +89,14 @@ def train(
     say(f"  {command('sample', path, *prompt)}")
     say(f"  {command('evaluate', path)}")
     say(f"  {command('report', path)}")
+
+
+def _traced(made: "Run | Cascade", steps: int) -> "Run | Cascade":
+    """The run or cascade, with a profile of so many steps of each of its trainings."""
+    from diorama.core import override
+    from diorama.run.cascade import Cascade
+
+    stages = {f"stages.{i}.": run for i, run in enumerate(made.stages)} if isinstance(made, Cascade) else {"": made}
+    trains = [f"{at}{name}.train" for at, run in stages.items() for name in ("codec", "denoiser")
+              if getattr(run, name).train]  # fmt: skip
+    return override(made, [f"{train}.trace={steps}" for train in trains])
