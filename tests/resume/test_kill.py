@@ -19,8 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = 8192
 
 
-def start(folder: Path, examples: int = EXAMPLES) -> subprocess.Popen:
-    command = [sys.executable, "-m", "tests.train.toy", str(folder), "--examples", str(examples)]
+def start(folder: Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tests.train.toy", str(folder), "--examples", str(EXAMPLES), *more]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
 
@@ -90,3 +90,29 @@ def test_sigterm_saves_and_exits(tmp_path, straight):
     assert not list((tmp_path / "checkpoints").glob("*tmp*"))
     finish(start(tmp_path))
     equal(results(tmp_path), straight)
+
+
+BAD = ("--bad", "100", "105", "300")  # the second is met after the run has gone back for the first
+
+
+def kill_after_events(folder: Path, events: int, wait: float) -> int:
+    """SIGKILL `wait` seconds after the run has gone back so often."""
+    run, path = start(folder, *BAD), folder / "events.jsonl"
+    while run.poll() is None and not (path.exists() and len(path.read_text().splitlines()) >= events):
+        time.sleep(0.002)
+    time.sleep(wait)
+    run.kill()
+    run.communicate(timeout=300)
+    return run.returncode
+
+
+@pytest.mark.slow
+def test_killed_after_it_went_back_past_a_bad_batch(tmp_path):
+    finish(start(tmp_path / "straight", *BAD))
+    told = (tmp_path / "straight" / "events.jsonl").read_text()
+    assert len(told.splitlines()) == 3
+    for events, wait in ((1, 0.0), (2, 0.02), (3, 0.1)):
+        assert kill_after_events(tmp_path / "killed", events, wait) == -signal.SIGKILL
+    finish(start(tmp_path / "killed", *BAD))
+    assert (tmp_path / "killed" / "events.jsonl").read_text() == told
+    equal(results(tmp_path / "killed"), results(tmp_path / "straight"))

@@ -13,7 +13,7 @@ import numpy as np
 from diorama.core import Layout, Module
 from diorama.core.array import Array, Key
 from diorama.core.random import normal
-from diorama.train import Cosine, Loss, Train, train
+from diorama.train import Cosine, Guard, Loss, Train, train
 
 INPUTS, OUTPUTS, WIDTH = 16, 8, 64
 TRUTH = np.random.default_rng(0).normal(size=(INPUTS, OUTPUTS)).astype(np.float32)
@@ -63,11 +63,30 @@ def data(batch: int = 16, size: int = 256, host: int = 0, hosts: int = 1) -> Ite
     return iter(examples.to_iter_dataset(grain.ReadOptions(num_threads=1)).batch(batch // hosts))
 
 
-def config(examples: int) -> Train:
+class Spoiled:
+    """Batches, of which the ones at these places hold values that are not finite."""
+
+    def __init__(self, batches: Any, places: list[int]):
+        self.batches, self.places, self.at = batches, places, 0
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        batch = next(self.batches)
+        self.at += 1
+        return batch | {"y": batch["y"] + np.float32(np.nan)} if self.at - 1 in self.places else batch
+
+    def get_state(self) -> Any:
+        return {"at": self.at, "inner": self.batches.get_state()}
+
+    def set_state(self, state: Any) -> None:
+        self.at = state["at"]
+        self.batches.set_state(state["inner"])
+
+
+def config(examples: int, guard: Guard | None = None) -> Train:
     """Intervals that fall at different moments."""
     return Train(
         examples=examples, learning_rate=3e-3, warmup=256, decay=Cosine(), ema_std=(0.05, 0.1),
-        log_every=160, checkpoint_every=352, snapshot_every=1024, preview_every=1024,
+        log_every=160, checkpoint_every=352, snapshot_every=1024, preview_every=1024, guard=guard,
     )  # fmt: skip
 
 
@@ -81,6 +100,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=4096)
     parser.add_argument("--layout", type=int, nargs=2, default=(1, 1), metavar=("DATA", "FSDP"))
     parser.add_argument("--process", type=int, nargs=2, metavar=("INDEX", "PORT"), help="one of two processes")
+    parser.add_argument("--bad", type=int, nargs="*", help="batches that are not finite, which a guard leads past")
     args = parser.parse_args()
     host, hosts = 0, 1
     if args.process:
@@ -89,8 +109,10 @@ def main() -> None:
         jax.distributed.initialize(f"localhost:{args.process[1]}", num_processes=hosts, process_id=host)
     layout = Layout(data=args.layout[0], fsdp=args.layout[1], smallest=64)
     show = preview if hosts == 1 else None
-    batches = data(host=host, hosts=hosts)
-    train(config(args.examples), Net.init, OBJECTIVE, batches, args.folder, seed=0, layout=layout, preview=show)
+    given = data(host=host, hosts=hosts)
+    batches = Spoiled(given, args.bad) if args.bad else given
+    how = config(args.examples, Guard() if args.bad else None)
+    train(how, Net.init, OBJECTIVE, batches, args.folder, seed=0, layout=layout, preview=show)
 
 
 if __name__ == "__main__":
