@@ -13,14 +13,13 @@ says how an activation lies on it, `whole` asks for a weight. Both do nothing on
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import prod
 from types import EllipsisType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
-from jax.custom_derivatives import linear_call
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, get_abstract_mesh, use_abstract_mesh
 
 from diorama.core.array import Array
@@ -105,10 +104,18 @@ def whole(weight: Array, *axes: Axis) -> Array:
 
     The gradient is not gathered: it is summed into the part that each device keeps.
     """
-    if ambient().get("fsdp", 1) == 1:
-        return weight
-    spec = PartitionSpec(*(None if size % over(axis) else axis for axis, size in zip(axes, weight.shape, strict=True)))
-    return linear_call(lambda _, w: jax.lax.with_sharding_constraint(w, spec), lambda _, g: g, (), weight)
+    return weight if ambient().get("fsdp", 1) == 1 else _gathered(weight, axes)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _gathered(weight: Array, axes: tuple[Axis, ...]) -> Array:
+    fit = (None if size % over(axis) else axis for axis, size in zip(axes, weight.shape, strict=True))
+    return jax.lax.with_sharding_constraint(weight, PartitionSpec(*fit))
+
+
+@_gathered.defjvp
+def _(axes: tuple[Axis, ...], primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return _gathered(*primals, axes), tangents[0]  # a constraint here would be one on the gradient
 
 
 @dataclass(frozen=True)

@@ -39,29 +39,30 @@ def rotary(x: Float[Array, "b n k e"], positions: Float[Array, "... n 3"]) -> Fl
 
 
 class SelfAttention(Module):
-    """Multi-head self-attention with normalised queries and keys and rotary positions."""
+    """Multi-head self-attention with normalised queries and keys and rotary positions.
 
-    qkv: Linear
+    `enter` gives query, key and value of the first head, then of the second, ...: so heads can lie on several devices.
+    """
+
+    enter: Linear
     out: Linear
     heads: int = static(default=4)
 
     @staticmethod
     def init(key: Key, width: int, heads: int) -> "SelfAttention":
         k1, k2 = jax.random.split(key)
-        return SelfAttention(Linear.init(k1, width, 3 * width), Linear.init(k2, width, width, scale=0.0), heads)
+        enter = Linear.init(k1, width, 3 * width, split="out")
+        return SelfAttention(enter, Linear.init(k2, width, width, scale=0.0, split="in"), heads)
 
-    def project(
-        self, x: Float[Array, "b n d"], positions: Float[Array, "... n 3"] | None
-    ) -> tuple[Array, Array, Array]:
-        """Queries, keys and values `(b, n, k, e)`; those without positions are not rotated."""
-        b, n, d = x.shape
-        q, k, v = jnp.split(self.qkv(x).reshape(b, n, 3 * self.heads, d // self.heads), 3, axis=2)
+    def project(self, x: Float[Array, "b *n d"], positions: Float[Array, "... 3"] | None) -> tuple[Array, Array, Array]:
+        """Queries, keys and values `(b, *n, k, e)`; those without positions are not rotated."""
+        q, k, v = by_head(self.enter(x), self.heads, 3)
         q, k = rms(q).astype(x.dtype), rms(k).astype(x.dtype)
         return (q, k, v) if positions is None else (rotary(q, positions), rotary(k, positions), v)
 
-    def leave(self, y: Float[Array, "b n k e"]) -> Float[Array, "b n d"]:
+    def leave(self, y: Float[Array, "b *n k e"]) -> Float[Array, "b *n d"]:
         """The heads' values together, through the last layer."""
-        return self.out(y.reshape(*y.shape[:2], -1))
+        return self.out(y.reshape(*y.shape[:-2], -1))
 
     def __call__(
         self,
@@ -75,6 +76,12 @@ class SelfAttention(Module):
         n = x.shape[1]
         y = attend(q, k, v, None if mask is None else mask.reshape(-1, n, n))
         return self.leave(by_itself(y, v, alone))
+
+
+def by_head(x: Float[Array, "... kpe"], heads: int, parts: int) -> list[Float[Array, "... k e"]]:
+    """The `parts` vectors of each head, of channels that hold them head by head."""
+    x = x.reshape(*x.shape[:-1], heads, parts, -1)
+    return [x[..., i, :] for i in range(parts)]
 
 
 def by_itself(y: Float[Array, "b n k e"], v: Float[Array, "b n k e"], alone: Bool[Array, "b"] | None) -> Array:
@@ -94,13 +101,17 @@ class CrossAttention(Module):
     null: Float[Array, "d"]
     heads: int = static(default=4)
 
+    @property
+    def axes(self) -> dict[str, tuple[str | None, ...]]:
+        return {"null": ()}
+
     @staticmethod
     def init(key: Key, width: int, tokens_width: int, heads: int) -> "CrossAttention":
         k1, k2, k3 = jax.random.split(key, 3)
         return CrossAttention(
-            Linear.init(k1, width, width),
-            Linear.init(k2, tokens_width, 2 * width),
-            Linear.init(k3, width, width, scale=0.0),
+            Linear.init(k1, width, width, split="out"),
+            Linear.init(k2, tokens_width, 2 * width, split="out"),
+            Linear.init(k3, width, width, scale=0.0, split="in"),
             jnp.zeros(tokens_width),
             heads,
         )
@@ -114,7 +125,7 @@ class CrossAttention(Module):
         tokens = jnp.concatenate([null, tokens], axis=1)
         mask = mask[:, None] if mask.ndim == 2 else mask
         mask = jnp.pad(mask, ((0, 0), (0, 0), (1, 0)), constant_values=True)
-        k, v = jnp.split(self.kv(tokens).reshape(b, -1, 2 * self.heads, d // self.heads), 2, axis=2)
+        k, v = by_head(self.kv(tokens), self.heads, 2)
         q = rms(self.q(x).reshape(b, n, self.heads, d // self.heads)).astype(x.dtype)
         y = attend(q, rms(k).astype(x.dtype), v, mask)
         return self.out(y.reshape(b, n, d))

@@ -4,13 +4,16 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from diorama.core.array import Array, Float, Key
+from diorama.core.layout import BATCH, place, whole
 from diorama.core.module import Module, static
 from diorama.net.attend import Grid, Keys, Way, attend_by_place
 from diorama.net.attention import CrossAttention, SelfAttention, by_itself
 from diorama.net.condition import Context
-from diorama.net.layers import Linear, Norm, rms
+from diorama.net.layers import Halves, Linear, Norm, rms
+from diorama.net.parallel import attend_rows, by_token, flat, from_rows, places_of_rows, to_rows, unflat
 from diorama.net.places import Places, Reach
 
 Activation = Literal["gelu", "swiglu"]
@@ -22,22 +25,21 @@ class Perceptron(Module):
 
     up: Linear
     down: Linear
-    activation: Activation = static(default="gelu")
+    opening: Linear | None = None
 
     @staticmethod
     def init(key: Key, width: int, activation: Activation) -> "Perceptron":
-        k1, k2 = jax.random.split(key)
-        if activation == "gelu":
-            return Perceptron(Linear.init(k1, width, 4 * width), Linear.init(k2, 4 * width, width, scale=0.0))
-        hidden = -(-8 * width // 3) // 8 * 8 or 8
-        return Perceptron(Linear.init(k1, width, 2 * hidden), Linear.init(k2, hidden, width, scale=0.0), activation)
+        (k1, k2), k3 = jax.random.split(key), jax.random.fold_in(key, 2)
+        hidden = 4 * width if activation == "gelu" else -(-8 * width // 3) // 8 * 8 or 8
+        return Perceptron(
+            Linear.init(k1, width, hidden, split="out"),
+            Linear.init(k2, hidden, width, scale=0.0, split="in"),
+            None if activation == "gelu" else Linear.init(k3, width, hidden, split="out"),
+        )
 
     def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
         y = self.up(x)
-        if self.activation == "gelu":
-            return self.down(jax.nn.gelu(y))
-        opening, value = jnp.split(y, 2, axis=-1)
-        return self.down(jax.nn.silu(opening) * value)
+        return self.down(jax.nn.gelu(y) if self.opening is None else jax.nn.silu(self.opening(x)) * y)
 
 
 class Beside(Module):
@@ -94,14 +96,19 @@ class Block(Module):
     beside: Beside | None
     reach: Reach = static()
 
+    @property
+    def axes(self) -> dict[str, tuple[str | None, ...]]:
+        return {"film": (), "mixing": (None,) * 4}
+
     @staticmethod
     def init(
         key: Key, width: int, heads: int, reach: Reach, *, shared: bool, cross: bool, beside: bool, mixing: bool,
-        activation: Activation,
+        activation: Activation, film: Halves = "out",
     ) -> "Block":  # fmt: skip
+        """`film` None copies that layer to all devices, for embeddings of every token: too many to bring together."""
         k = jax.random.split(key, 6)
         return Block(
-            jnp.zeros(6 * width) if shared else Linear.init(k[0], width, 6 * width, scale=0.0),
+            jnp.zeros(6 * width) if shared else Linear.init(k[0], width, 6 * width, scale=0.0, split=film),
             SelfAttention.init(k[1], width, heads),
             Norm.init(width) if cross else None,
             CrossAttention.init(k[2], width, width, heads) if cross else None,
@@ -124,11 +131,13 @@ class Block(Module):
             alone: (b,) as in `SelfAttention`.
         """
         film = self.film(sight.embedding) if isinstance(self.film, Linear) else self.film + sight.film
+        film, x = place(film, BATCH, ..., None), by_token(x)
         shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(film, 6, axis=-1)
+        grid, heads = x.shape[1:4], self.attention.heads
         y = rms(x).astype(x.dtype) * (1 + scale1) + shift1
-        flat = y.reshape(x.shape[0], -1, x.shape[-1])
-        q, k, v = self.attention.project(flat, sight.places.position)
-        own, extra = Keys(k, v, sight.places), None
+        position = sight.places.position
+        q, k, v = map(to_rows, self.attention.project(y, position.reshape(len(position), *grid, 3)))
+        own, extra = Keys(k, v, places_of_rows(sight.places, grid, heads)), None
         if beside is not None:
             assert self.beside is not None
             assert sight.beside is not None
@@ -138,14 +147,15 @@ class Block(Module):
             heard = attend_by_place(asked, extra, Reach(), memory=past, way=sight.way)
             beside = beside + self.beside.attention.leave(heard)
             beside = beside + self.beside.perceptron(self.beside.norm2(beside))
-        y = attend_by_place(q, own, self.reach, sight.grid, memory, extra, sight.way)
-        x = x + self.attention.leave(by_itself(y, v, alone)).reshape(x.shape) * (1 + gate1)
+        y = by_itself(attend_rows(q, own, self.reach, sight.grid, memory, extra, sight.way), v, alone)
+        y = checkpoint_name(from_rows(y, grid), "attention")
+        x = x + self.attention.leave(y) * (1 + gate1)
         if self.cross is not None and self.norm is not None and sight.context.tokens is not None:
             mask = sight.context.sees_tokens(sight.places)
-            x = x + self.cross(self.norm(x.reshape(flat.shape)), sight.context.tokens, mask).reshape(x.shape)
+            x = x + unflat(self.cross(flat(self.norm(x)), sight.context.tokens, mask), grid)
         y = rms(x).astype(x.dtype) * (1 + scale2) + shift2
         if self.mixing is not None:
-            y = y + _depthwise(y, self.mixing)
+            y = y + _depthwise(y, whole(self.mixing, None, None, None, None))
         return x + self.perceptron(y) * (1 + gate2), beside, k, v
 
 

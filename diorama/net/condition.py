@@ -151,8 +151,8 @@ class TextBlock(Module):
             Norm.init(width),
             SelfAttention.init(k1, width, heads),
             Norm.init(width),
-            Linear.init(k2, width, 2 * width),
-            Linear.init(k3, 2 * width, width, scale=0.0),
+            Linear.init(k2, width, 2 * width, split="out"),
+            Linear.init(k3, 2 * width, width, scale=0.0, split="in"),
         )
 
     def __call__(self, x: Float[Array, "b l d"], mask: Bool[Array, "b l l"]) -> Float[Array, "b l d"]:

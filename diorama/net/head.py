@@ -52,7 +52,7 @@ class HeadConfig:
         def block(key: Key) -> Block:
             return Block.init(
                 key, self.width, self.width // each, FRAME, shared=False, cross=False, beside=False, mixing=False,
-                activation=net.activation,
+                activation=net.activation, film=None,
             )  # fmt: skip
 
         return Head(

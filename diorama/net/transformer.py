@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from diorama.core.array import Array, Float, Key
 from diorama.core.errors import UserError
-from diorama.core.module import Module, scan, stack, static
+from diorama.core.module import Module, Remat, scan, stack, static
 from diorama.net.attend import Keys, Way
 from diorama.net.attention import check_heads
 from diorama.net.block import Activation, Block, Sight
@@ -24,6 +24,7 @@ from diorama.net.condition import Context
 from diorama.net.head import Head, HeadConfig
 from diorama.net.layers import Linear, NoiseLevel, depth_to_space, rms, space_to_depth
 from diorama.net.output import Output
+from diorama.net.parallel import by_token
 from diorama.net.places import Places, Reach
 
 
@@ -48,7 +49,8 @@ class TransformerConfig:
             2023, arXiv 2209.12152).
         head: wide blocks at the end that see the noisy latents once more, for latents of many channels.
         attention: how it is computed (`diorama.net.attend`).
-        remat: what the backward pass keeps of a block: "none" (all), "dots", "full" (nothing).
+        remat: what the backward pass keeps of a block: "none" (all), "dots" (matrix products), "attention" (what that
+            gave), "full" (nothing).
     """
 
     width: int = 128
@@ -65,7 +67,7 @@ class TransformerConfig:
     skip: bool = False
     head: HeadConfig | None = None
     attention: Way = "auto"
-    remat: Literal["none", "dots", "full"] = "none"
+    remat: Remat = "none"
 
     def __post_init__(self) -> None:
         check_heads(self.width, self.heads)
@@ -109,7 +111,7 @@ class TransformerConfig:
             level=NoiseLevel.init(k[2], d),
             context=Linear.init(k[3], d, d),
             registers=0.02 * jax.random.normal(k[8], (self.registers, d)) if self.registers else None,
-            shared=Linear.init(k[8], d, 6 * d, scale=0.0) if self.modulation == "shared" else None,
+            shared=Linear.init(k[8], d, 6 * d, scale=0.0, split="out") if self.modulation == "shared" else None,
             blocks=blocks,
             joins=joins,
             film=Linear.init(k[5], d, 2 * d, scale=0.0) if self.head is None else None,
@@ -157,7 +159,7 @@ class Transformer(Module):
         if context.aligned is not None:
             x = jnp.concatenate([x, context.aligned], axis=-1)
         cells = _fold(x, patch)
-        entered = self.enter(cells)
+        entered = by_token(self.enter(cells))
         x = entered
         if self.previous is not None:
             before = jnp.zeros_like(x[:, :1]) if context.memory is None else context.memory.previous
