@@ -7,14 +7,27 @@ import jax.numpy as jnp
 
 from diorama.core import random
 from diorama.core.array import Array, Float, Key, UInt32
+from diorama.core.module import Module
 from diorama.diffusion.denoiser import Denoiser
+from diorama.net.condition import Signals
 from diorama.process.density import FromSpectrum, LogitNormal, LogNormal, Spectral, Uniform, UniformLogSNR
 from diorama.process.gaussian import Process, expand
+from diorama.process.prediction import Prediction
 from diorama.process.weighting import EDM, ELBO, P2, X0, Epsilon, MinSNR, Sigmoid, V, Velocity, error
 from diorama.train import Loss
 
 BANDS = 4  # of noise time, for the log
 AnyDensity = Uniform | LogitNormal | LogNormal | UniformLogSNR | Spectral | FromSpectrum
+
+
+class Noised(Module):
+    """Clips `x0`, `epsilon` and `x` (b, t, h, w, c) at noise times `tau` (b, t), and their signals by name."""
+
+    x0: Array
+    epsilon: Array
+    tau: Array
+    x: Array
+    signals: Signals
 
 
 @dataclass(frozen=True)
@@ -65,27 +78,39 @@ class Denoising:
 
         `batch["place"]` is needed where the batch is a part of one, see `Objective`.
         """
+        given = self.noised(model, batch, key)
+        return self.loss(model, given, model(given.x, given.tau, given.signals))
+
+    def noised(self, model: Denoiser, batch: dict[str, Array], key: Key) -> "Noised":
+        """What the denoiser is asked of a batch."""
         x0, ids = batch["media"], batch["id"]
         k_tau, k_noise, k_drop = jax.random.split(key, 3)
         process = model.process.of(x0.shape[1:])
         tau = self.times(process, k_tau, ids, x0.shape[1], batch.get("place"))
         epsilon = process.noise.draw(k_noise, ids, x0.shape[1:])
         signals = model.conditions.drop(model.conditions.signals(batch), k_drop, ids)
-        errors = self._errors(model, x0, epsilon, tau, signals)
-        metrics = _by_band("loss", errors.mean(1), tau)
+        return Noised(x0, epsilon, tau, process.add_noise(x0, epsilon, tau), signals)
+
+    def loss(self, model: Denoiser, given: "Noised", prediction: Prediction) -> Loss:
+        """How far the answer is off, and the same by bands of noise time."""
+        process, tau = model.process.of(given.x0.shape[1:]), given.tau
+        errors = self._errors(process, prediction, given.x0, given.epsilon, tau)
+        each = errors.mean(1)
+        metrics = _by_band("loss", each, tau)
         if model.uncertainty is None:
-            return Loss(errors.mean(), metrics)
+            return Loss(errors.mean(), metrics, each)
         u = jnp.where(tau > 0, model.uncertainty(process.logsnr(tau)), 0.0)
-        return Loss((errors * jnp.exp(-u) + u).mean(), metrics | _by_band("uncertainty", u.mean(1), tau))
+        return Loss((errors * jnp.exp(-u) + u).mean(), metrics | _by_band("uncertainty", u.mean(1), tau), each)
 
     def at(self, model: Denoiser, x0: Array, epsilon: Array, tau: Array, signals: dict) -> Float[Array, "b"]:
         """The weighted error of each example at noise times `tau (b, t)` that are given; a clean frame has none."""
-        return self._errors(model, x0, epsilon, tau, signals).mean(1)
-
-    def _errors(self, model: Denoiser, x0: Array, epsilon: Array, tau: Array, signals: dict) -> Float[Array, "b t"]:
         process = model.process.of(x0.shape[1:])
-        x = process.add_noise(x0, epsilon, tau)
-        prediction = model(x, tau, signals)
+        prediction = model(process.add_noise(x0, epsilon, tau), tau, signals)
+        return self._errors(process, prediction, x0, epsilon, tau).mean(1)
+
+    def _errors(
+        self, process: Process, prediction: Prediction, x0: Array, epsilon: Array, tau: Array
+    ) -> Float[Array, "b t"]:
         inner = jnp.where(tau > 0, tau, 0.5)  # weightings may have a pole in data
         weight = jnp.where(tau > 0, self.weighting(process, inner), 0.0)
         return (expand(weight, x0.ndim) * error(prediction, x0, epsilon)).mean((2, 3, 4))
