@@ -50,6 +50,12 @@ class Encoder(Module):
         """Vectors of pictures in [0, 1]."""
         return (features(self.filters, pictures) - self.mean) @ self.projection
 
+    def places(self, pictures: Float[Array, "b h w 3"]) -> Float[Array, "b i j d"]:
+        """Of every patch the vector of a picture all of whose quarters look as it does."""
+        answers = _answers(self.filters, pictures)
+        projection = self.projection.reshape(QUARTERS**2, -1, self.projection.shape[-1]).sum(0)
+        return answers @ projection - self.mean @ self.projection
+
 
 def patches(pictures: Float[Array, "b h w 3"]) -> Float[Array, "b i j p"]:
     """Every second patch along each side, of zero mean, and of unit variance unless it is nearly flat."""
@@ -62,17 +68,21 @@ def patches(pictures: Float[Array, "b h w 3"]) -> Float[Array, "b i j p"]:
 
 def features(filters: Float[Array, "p k"], pictures: Float[Array, "b h w 3"]) -> Float[Array, "b f"]:
     """How strongly each filter answers, with either sign, in each quarter of the picture."""
-    p = patches(pictures)
-    b, i, j, _ = p.shape
-    z = (p.reshape(b * i * j, -1) @ filters).reshape(b, i, j, -1)
-    z = jnp.concatenate([jax.nn.relu(z - THRESHOLD), jax.nn.relu(-z - THRESHOLD)], -1)
-    rows, columns = ([size * q // QUARTERS for q in range(QUARTERS + 1)] for size in (i, j))
+    z = _answers(filters, pictures)
+    rows, columns = ([size * q // QUARTERS for q in range(QUARTERS + 1)] for size in z.shape[1:3])
     means = [
         z[:, rows[y] : rows[y + 1], columns[x] : columns[x + 1]].mean((1, 2))
         for y in range(QUARTERS)
         for x in range(QUARTERS)
     ]
     return jnp.concatenate(means, -1)
+
+
+def _answers(filters: Float[Array, "p k"], pictures: Float[Array, "b h w 3"]) -> Float[Array, "b i j k2"]:
+    p = patches(pictures)
+    b, i, j, _ = p.shape
+    z = (p.reshape(b * i * j, -1) @ filters).reshape(b, i, j, -1)
+    return jnp.concatenate([jax.nn.relu(z - THRESHOLD), jax.nn.relu(-z - THRESHOLD)], -1)
 
 
 def dictionary(pictures: UInt8[np.ndarray, "n h w 3"], filters: int, seed: int) -> Float[Array, "p k"]:

@@ -108,11 +108,20 @@ class VisionTransformer(Module):
 
     def __call__(self, pictures: Float[Array, "b h w 3"]) -> Float[Array, "b e"]:
         """Vectors of normalised pictures of the side that `positions` are for."""
+        x = self._tokens(pictures)
+        y = x[:, 0] if self.pool is None else self.pool(x)
+        return y if self.projection is None else y @ self.projection
+
+    def places(self, pictures: Float[Array, "b h w 3"]) -> Float[Array, "b i j d"]:
+        """The last features of every patch, of such pictures."""
+        x = self._tokens(pictures)[:, len(self.first) :]
+        side = pictures.shape[1] // self.patch
+        return x.reshape(len(x), side, -1, x.shape[-1])
+
+    def _tokens(self, pictures: Float[Array, "b h w 3"]) -> Float[Array, "b n d"]:
         x = self.enter(space_to_depth(pictures[:, None], self.patch)[:, 0])
         x = x.reshape(len(x), -1, x.shape[-1]) + self.positions
         x = jnp.concatenate([jnp.broadcast_to(self.first, (len(x), *self.first.shape)), x], axis=1)
         x = x if self.before is None else self.before(x)
         x, _ = scan(self.blocks, x, lambda block, x: (block(x), None))
-        x = self.after(x)
-        y = x[:, 0] if self.pool is None else self.pool(x)
-        return y if self.projection is None else y @ self.projection
+        return self.after(x)
