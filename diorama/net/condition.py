@@ -50,6 +50,13 @@ class Perturbed(Module):
     alone: Bool[Array, "b k"]  # k layers of self-attention, in order
 
 
+class Remembering(Module):
+    """Signals for a network that goes on from past frames."""
+
+    signals: Signals | Perturbed
+    memory: Memory
+
+
 class Context(Module):
     """What the network sees of all signals together; `None` where no signal comes that way."""
 
@@ -302,7 +309,9 @@ class Conditions(Module):
         low = {n for n, module in self.embedders.items() if isinstance(module, LowResolution)}
         return null(signals) | {n: signals[n] for n in low} if signals.keys() - low else None
 
-    def __call__(self, signals: Signals | Perturbed) -> Context:
+    def __call__(self, signals: Signals | Perturbed | Remembering) -> Context:
+        if isinstance(signals, Remembering):
+            return replace(self(signals.signals), memory=signals.memory)
         if isinstance(signals, Perturbed):
             return replace(self(signals.signals), alone=signals.alone)
         parts = [self.embedders[name](s.value, s.present) for name, s in sorted(signals.items())]

@@ -7,6 +7,7 @@ convolution to every block, and `previous` the frame before to every token: with
 in minutes.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -84,8 +85,13 @@ class TransformerConfig:
 
     @property
     def causal(self) -> bool:
-        """No frame sees a later one."""
-        return all(r.future == 0 and r.block == 1 for r in self.reach) and self.patch[0] == 1
+        """No frame sees one of a later block (`together`)."""
+        return all(r.future == 0 for r in self.reach)
+
+    @property
+    def together(self) -> int:
+        """How many frames are one block: a clip is made of whole ones, frame by frame where that is 1."""
+        return self.patch[0] * math.lcm(*(r.block for r in self.reach))
 
     def init(self, key: Key, channels: int, aligned: int = 0) -> "Transformer":
         """A network for latents of `channels`, with `aligned` channels of conditions on their grid."""
@@ -166,7 +172,7 @@ class Transformer(Module):
             x = x + self.previous(jnp.concatenate([before, x[:, :-1]], axis=1))
         _, t, h, w, _ = x.shape
         grid = None if context.places is not None else (t, h, w)
-        places = context.places or Places.grid(t, h, w, 0 if context.memory is None else context.memory.frames)
+        places = context.places or Places.grid(t, h, w, 0 if context.memory is None else context.memory.frames[0])
         beside, beside_places = self._beside(context, x)
         shared = 0.0 if self.shared is None else self.shared(embedding)
         sight = Sight(embedding, shared, context, places, beside_places, grid, self.config.attention)
@@ -195,6 +201,8 @@ class Transformer(Module):
             )
         if context.memory is not None and not self.config.causal:
             raise UserError("only a network that is causal in time goes on from past frames: set net.reach to future=0")
+        if context.memory is not None and sizes[0] % self.config.together:
+            raise UserError(f"{sizes[0]} frames are no whole blocks of {self.config.together}: go on by whole blocks")
 
     def _embedding(self, level: Float[Array, "b t"], context: Context) -> Float[Array, "b t 1 1 d"]:
         """Of noise levels (of a token of several frames, their mean) and what is broadcast."""
@@ -229,7 +237,7 @@ class Transformer(Module):
             return None if a is None else a.reshape(depth // turns, turns, *a.shape[1:])
 
         memory = context.memory
-        past = (None, None) if memory is None else (by_turn(memory.keys), by_turn(memory.values))
+        past = (None, None) if memory is None else tuple(map(by_turn, memory.turned()))
         alone = None if context.alone is None else by_turn(context.alone.T)
 
         def call(layers: Any, state: Any) -> tuple[Any, Any]:

@@ -95,6 +95,7 @@ class Brownian(Module):
     shape: Shape = static()  # (t, h, w, c)
     noise: Noise = static()
     known: tuple[tuple[Array, Array], ...] = ()  # times, and where the motion is then
+    first: Array | int = 0  # number of the first frame: a longer clip's frames have those of a shorter one
 
     def __call__(self, tau: Array, tau_next: Array) -> Array:
         """epsilon (b, t, h, w, c): the increment between two noise times (b, t) over the root of their distance.
@@ -130,25 +131,26 @@ class Brownian(Module):
                 key = jax.random.fold_in(key, words.sum(dtype=jnp.uint32))
             keys = jax.vmap(lambda frame, word: jax.random.fold_in(jax.random.fold_in(key, frame), word))
             normals = jax.vmap(lambda key: jax.random.normal(key, self.shape[1:], tau.dtype))
-            return normals(keys(jnp.arange(len(words)), words))
+            return normals(keys(self.first + jnp.arange(len(words)), words))
 
         return self.noise.colour(jax.vmap(draw)(self.keys, words))
 
     def again(self, number: int | Array) -> "Brownian":
         """Another motion, independent of this one: for what goes through the same noise times once more."""
-        return Brownian(jax.vmap(lambda key: jax.random.fold_in(key, number))(self.keys), self.shape, self.noise)
+        keys = jax.vmap(lambda key: jax.random.fold_in(key, number))(self.keys)
+        return Brownian(keys, self.shape, self.noise, first=self.first)
 
     def knowing(self, tau: Array, motion: Array | None = None) -> "Brownian":
         """Itself, with the motion at `tau` found once: whoever asks for this very array (not an equal one) has it."""
         found = self.motion(tau) if motion is None else motion
-        return Brownian(self.keys, self.shape, self.noise, (*self.known, (tau, found)))
+        return Brownian(self.keys, self.shape, self.noise, (*self.known, (tau, found)), self.first)
 
     def motion(self, tau: Array) -> Array:
         """The motion at `tau` (b, t), before it is coloured."""
         for time, motion in self.known:
             if time is tau:
                 return motion
-        frames = jnp.arange(self.shape[0])
+        frames = self.first + jnp.arange(self.shape[0])
         keys = jax.vmap(lambda key: jax.vmap(lambda frame: jax.random.fold_in(key, frame))(frames))(self.keys)
 
         def normals(node: Array) -> Array:

@@ -58,12 +58,22 @@ def walk(
 ) -> tuple[Array, Array | None]:  # fmt: skip
     """As `sample`; with `look`, also x0 (steps, b, *shape) as the denoiser predicts it before each step."""
     check(plan, shape, given)
-    b = ids.shape[0]
-    taus = jnp.broadcast_to(jnp.asarray(plan)[:, None], (len(plan), b, shape[0]))
     process = process.of(shape)
     start = process.noise.draw(stream(seed, "sample/start"), ids, shape)
-    known = jnp.zeros_like(start) if given is None else jnp.where(expand(taus[0], start.ndim) < 1, given, 0.0)
     motion = Brownian(per_example(stream(seed, "sample/step"), ids), shape, process.noise)
+    taus = jnp.broadcast_to(jnp.asarray(plan)[:, None], (len(plan), len(ids), shape[0]))
+    return descend(denoiser, process, solver, plan, taus, start, motion, conditions, given, look)
+
+
+def descend(
+    denoiser: Denoiser, process: Process, solver: Solver, plan: np.ndarray, taus: Array, start: Array, motion: Brownian,
+    conditions: Any, given: Array | None, look: bool = False,
+) -> tuple[Array, Array | None]:  # fmt: skip
+    """As `walk`, of noise that is drawn: `start` (b, t, h, w, c) and `motion`.
+
+    `taus` (steps + 1, b, t) are the times of `plan`, but for frames that are known: those may stand still.
+    """
+    known = jnp.zeros_like(start) if given is None else jnp.where(expand(taus[0], start.ndim) < 1, given, 0.0)
     rises = plan[1:] > plan[:-1]
     descents = np.concatenate([[0], np.cumsum(rises.any(1))[:-1]])  # a motion for each: no noise is used twice
 
