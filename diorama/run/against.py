@@ -1,7 +1,6 @@
 """What guidance leads away from: the model without its conditions, a worse model, or this one disturbed."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 from diorama.core.array import Array
 from diorama.core.errors import UserError
 from diorama.diffusion import Denoiser
+from diorama.diffusion.align import denoiser_of
 from diorama.net import Perturbed
 from diorama.net.condition import Signals
 from diorama.process import as_process
@@ -71,7 +71,8 @@ class Weaker:
     std: float = 0.1
 
     def load(self, folder: "Folder") -> Denoiser | None:
-        from diorama.run.folder import Folder  # here, because a folder holds a run, and that holds one of these
+        from diorama.run.features import learned  # here, because they hold a run, and that holds one of these
+        from diorama.run.folder import Folder
 
         if not self.path and self.examples is None:
             raise UserError("sampling.against names no worse model: give the path of a run, or examples")
@@ -79,8 +80,8 @@ class Weaker:
         _alike(other, folder)
         if self.examples is None:
             return other.denoiser()
-        init = partial(other.run().denoiser.denoiser.init, channels=other.codec_config().channels)
-        return reconstruct(other.path / "denoiser", init, self.std, self.examples)
+        init, _ = learned(other.run(), other)
+        return denoiser_of(reconstruct(other.path / "denoiser", init, self.std, self.examples))
 
     def __call__(self, denoiser: Denoiser, signals: Signals, weak: Denoiser | None, b: int) -> tuple[Any, Any]:
         return signals, weak and as_process(weak, weak.process, denoiser.process)

@@ -88,7 +88,7 @@ def features(run: Run, folder: Folder, source: ClipSource, bucket: Bucket) -> Ro
     encoder, name = stage.features.made(folder.path / "features.safetensors", pictures)
     shape = codec.latent_shape(bucket.frames, bucket.height, bucket.width)
     frames = 1 if isinstance(codec, PixelCodec) else codec.config.temporal
-    seeing = Seeing(encoder, frames, grid_of(stage, shape))
+    seeing: Any = Seeing(encoder, frames, grid_of(stage, shape))  # to the cache, a codec
     width = seeing.latent_shape(bucket.frames, bucket.height, bucket.width)[-1]
     note = folder.path / "features.json"
     if not note.exists():

@@ -9,11 +9,13 @@ from diorama.codec import CodecLoss, ConvCodecConfig, PixelCodecConfig, TokenCod
 from diorama.core.config import to_text
 from diorama.core.errors import UserError
 from diorama.core.layout import Layout
+from diorama.data.embed.dense import OwnPlaces, PretrainedPlaces
 from diorama.diffusion import DenoiserConfig, Denoising
+from diorama.diffusion.align import Aligned, AnyAlignment
 from diorama.interop.diffusers import AutoencoderKLConfig, PretrainedConfig
+from diorama.net import LowResolutionConfig
 from diorama.process import Process
 from diorama.run.against import Null, PerturbedAttention, Weaker
-from diorama.net import LowResolutionConfig
 from diorama.run.trained import TrainedConfig
 from diorama.sample import AnyGuidance, AnySolver, ClassifierFree, Heun
 from diorama.sample.grid import AnyGrid, Uniform
@@ -35,6 +37,8 @@ class Bucket:
         stride: step between the frames taken.
         hop: also take the windows that begin every `hop` frames later; None takes a clip's first window only.
         kind: "image", "video", or "any" (the first frame of videos too, if frames is 1).
+        aspects: only clips whose width over height is above the first of these and at most the second; None takes all.
+            `diorama.run.aspect_buckets` shares clips of every shape out among buckets.
     """
 
     frames: int = 1
@@ -45,6 +49,7 @@ class Bucket:
     stride: int = 1
     hop: int | None = None
     kind: Literal["image", "video", "any"] | None = None
+    aspects: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         return f"{self.frames}x{self.height}x{self.width}"
@@ -115,6 +120,8 @@ class DenoiserStage:
         objective: density and weighting of noise times.
         buckets, train: what it is trained on, and how.
         latents: which variants of every clip it is trained on.
+        align: terms beside the objective's loss, on what the network computes on the way (`diorama.diffusion.align`).
+        features: of the clips by a frozen encoder, where such a term is to align to them.
     """
 
     denoiser: DenoiserConfig
@@ -122,6 +129,17 @@ class DenoiserStage:
     train: Train
     objective: Denoising = field(default_factory=Denoising)
     latents: Variants = field(default_factory=Variants)
+    align: tuple[AnyAlignment, ...] = ()
+    features: OwnPlaces | PretrainedPlaces | None = None
+
+    def __post_init__(self) -> None:
+        reads = Aligned(self.objective, self.align).reads
+        if reads and self.features is None:
+            raise UserError("a term of align reads an encoder's features: give features=OwnPlaces(), or leave it out")
+        if self.features is not None and not reads:
+            raise UserError("features are given and no term of align reads them: add REPA() or leave them out")
+        if self.features is not None and "features" in self.denoiser.conditions:
+            raise UserError("'features' are those of an encoder here: call the condition by another name")
 
 
 @dataclass(frozen=True)
@@ -133,6 +151,7 @@ class Sampling:
         restart: where the way goes back up with fresh noise and down again, if anywhere.
         guidance: how far samples follow their conditions, and by which rule.
         against: what is weak, and led away from: the model without conditions, a worse model, a disturbed one.
+        augmentation: noise level of the lower resolution that clips are drawn from, where the run has one.
         batch: clips that are computed together; fixed, so that an example comes out the same in any company.
         rate: frames a second of videos that are written.
     """
@@ -143,6 +162,7 @@ class Sampling:
     restart: Restart | None = None
     guidance: AnyGuidance = field(default_factory=lambda: ClassifierFree(2.0))
     against: Null | PerturbedAttention | Weaker = field(default_factory=Null)
+    augmentation: float = 0.0
     batch: int = 32
     rate: float = 8.0
 
@@ -151,7 +171,6 @@ class Sampling:
             raise UserError("sampling.steps and sampling.batch are at least 1, and sampling.rate is above 0")
 
     def taus(self, process: Process) -> np.ndarray:
-        augmentation: noise level of the lower resolution that clips are drawn from, where the run has one.
         """The noise times of a clip made at once, for a plan."""
         taus = self.grid(process, self.steps)
         return self.restart(taus) if self.restart else taus
@@ -162,7 +181,6 @@ class Evaluation:
     """What is measured.
 
     Args:
-    augmentation: float = 0.0
         samples: how many are drawn, for prompts of held-back clips; at most as many as those are.
         labels: the column that says what a clip shows ("label", or a list such as "digits"), None for none: a
             classifier is trained on it that judges samples and gives the features of the distances.
@@ -195,10 +213,6 @@ class Run:
             raise UserError(f"the run '{self.name}' has a codec to learn: give codec.train and codec.buckets")
         if not self.denoiser.buckets:
             raise UserError(f"the run '{self.name}' has nothing to train on: give denoiser.buckets")
-
-    def text(self) -> str:
-        """The resolved configuration."""
-        return to_text(self)
         _, low = self.denoiser.denoiser.low or ("", LowResolutionConfig(augmentation=0))
         if not 0 <= self.sampling.augmentation <= low.augmentation:
             raise UserError(
@@ -208,3 +222,7 @@ class Run:
         for bucket in self.denoiser.buckets:
             if bucket.height % low.space or bucket.width % low.space:
                 raise UserError(f"clips of {bucket} have no whole sides {low.space} times smaller: change either")
+
+    def text(self) -> str:
+        """The resolved configuration."""
+        return to_text(self)

@@ -19,19 +19,23 @@ from diorama.core import release
 from diorama.core.errors import UserError
 from diorama.core.files import write_text
 from diorama.data import ArraySource, Catalogue, loader
+from diorama.diffusion.align import denoiser_of
 from diorama.evaluate import quantise
 from diorama.media import contact_sheet
 from diorama.net import LowResolutionConfig, text
 from diorama.net.condition import Context, aligned
 from diorama.run.by_source import with_sources
 from diorama.run.examples import clips, conditions, media_of, some, sources, whole
+from diorama.run.features import check, features, learned
 from diorama.run.folder import Folder, codec_like
 from diorama.run.generate import Generator
 from diorama.run.latents import Cache, draw, fingerprint, views
+from diorama.run.resolution import beside, low_of
 from diorama.run.run import Bucket, CodecStage, Learned, Run, Taken
 from diorama.run.trained import TrainedConfig
-from diorama.run.resolution import beside, low_of
+from diorama.run.validation import held
 from diorama.train import Preview, State, Train, load_model, train
+from diorama.train.by_source import BySource
 
 
 def train_run(run: Run, catalogue: Catalogue, path: Path | str) -> Folder:
@@ -171,7 +175,7 @@ def train_codec(run: Run, catalogue: Catalogue, folder: Folder) -> None:
         contact_sheet(pairs, where / f"{examples:09d}.png", columns=8, smallest=64)
 
     batches = loader(
-        [(s, b.batch, b.weight) for b, s in found], seed=run.seed, host=jax.process_index(), hosts=jax.process_count()
+        [(s, b.batch, b.weight) for b, s in found], seed=run.seed, **run.layout.share._asdict()
     )
     objective = stage.loss.objective(config, train_perceptual(run, catalogue, folder))
     train(
@@ -207,7 +211,7 @@ def train_perceptual(run: Run, catalogue: Catalogue, folder: Folder) -> Path | N
         return None
     if not path.exists():
         found = [(s, b.batch, b.weight) for b, s in sources(catalogue, stage.buckets)]
-        batches = loader(found, seed=run.seed + 2, host=jax.process_index(), hosts=jax.process_count())
+        batches = loader(found, seed=run.seed + 2, **run.layout.share._asdict())
         init = partial(Learner.init, config=stage.loss.own)
         train(stage.perceptual, init, Views(), batches, folder.path / "perceptual",
               seed=run.seed, layout=run.layout, name="perceptual network")  # fmt: skip
@@ -224,14 +228,14 @@ def _some_latents(codec: Codec, catalogue: Catalogue, run: Run) -> Iterator[np.n
             yield np.asarray(encode(codec, whole(media, bucket.batch)))[: len(media)]
 
 
-def latents(run: Run, catalogue: Catalogue, folder: Folder, bucket: Bucket) -> ArraySource | None:
-    """The latents of a bucket's training clips, with their conditions: read from the cache, or encoded first.
+def latents(run: Run, catalogue: Catalogue, folder: Folder, bucket: Bucket, split: str = "train") -> ArraySource | None:
+    """The latents of a bucket's clips in a split, with their conditions: read from the cache, or encoded first.
 
     They lie with the catalogue, for every run with this codec; with the run where they are pixels, or where the
-    catalogue may not be written to. A note in the run's `latents/` says where, and their spectrum. None if the bucket
-    has no clips.
+    catalogue may not be written to. A note in the run's `latents/` says where, and the spectrum of those that train.
+    None if the bucket has no clips.
     """
-    source = clips(catalogue, bucket, "train")
+    source = clips(catalogue, bucket, split)
     if source is None:
         return None
     codec, variants = folder.codec(), run.denoiser.latents
@@ -252,11 +256,14 @@ def latents(run: Run, catalogue: Catalogue, folder: Folder, bucket: Bucket) -> A
         about = {"path": str(cache.path.resolve()), "examples": len(source), "spectrum": spectrum}
         write_text(note, json.dumps(about) + "\n")
 
-    _once(note, tell)
+    if split == "train":
+        _once(note, tell)
     columns: dict[str, Any] = {"media": cache.rows(), "id": source.ids}
     if run.denoiser.denoiser.low:
         name, config = run.denoiser.denoiser.low
         columns[name] = filled(config).rows(beside(codec, bucket, config))
+    if run.denoiser.features and split == "train":
+        columns["features"] = features(run, folder, source, bucket)
     return ArraySource(columns | conditions(run, folder, source.captions, source.labels), source.weights)
 
 
@@ -266,18 +273,23 @@ def train_denoiser(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     if path.exists():
         return
     fitting = [bucket for bucket, _ in sources(catalogue, stage.buckets)]
-    found = [(s, b.batch, b.weight) for b in fitting if (s := latents(run, catalogue, folder, b))]
+    given = [(b, s) for b in fitting if (s := latents(run, catalogue, folder, b))]
+    names, given = with_sources(catalogue, given)
+    found = [(s, b.batch, b.weight) for b, s in given]
+    back = [(b, s, latents(run, catalogue, folder, b, "test")) for b, s in given] if stage.train.validate else []
     run = folder.fitted(run)
     several = len(views(stage.latents)) > 1
     batches = loader(
-        found, seed=run.seed + 1, host=jax.process_index(), hosts=jax.process_count(), augment=draw if several else None
+        found, seed=run.seed + 1, **run.layout.share._asdict(), augment=draw if several else None
     )
-    init = partial(stage.denoiser.init, channels=folder.codec_config().channels)
+    init, objective = learned(run, folder)
+    objective = BySource(objective, names) if names else objective
     train(
-        stage.train, init, run.denoiser.objective, batches, folder.path / "denoiser",
-        seed=run.seed, layout=run.layout, preview=_alone(_preview(run, catalogue, folder)), name="denoiser",
+        stage.train, init, objective, batches, folder.path / "denoiser",
+        seed=run.seed, layout=run.layout, preview=_alone(_preview(run, catalogue, folder)),
+        held=held(run, back) if back else None, name="denoiser",
     )  # fmt: skip
-    _once(path, lambda: release.save(load_model(folder.path / "denoiser", init), path))
+    _once(path, lambda: release.save(denoiser_of(load_model(folder.path / "denoiser", init)), path))
 
 
 def _alone(preview: Preview) -> Preview | None:
@@ -291,9 +303,10 @@ def _preview(run: Run, catalogue: Catalogue, folder: Folder) -> Preview:
     source = clips(catalogue, bucket, "test") or clips(catalogue, bucket, "train")
     assert source is not None
     captions, labels = source.captions[:8], source.labels[:8]
+    low = low_of(run, media_of(source, np.arange(len(captions))))
 
-    def preview(model: object, examples: int, where: Path) -> None:
-        generator = Generator(run, folder, folder.codec(), model)  # type: ignore[arg-type]
+    def preview(model: Any, examples: int, where: Path) -> None:
+        generator = Generator(run, folder, folder.codec(), denoiser_of(model))
         media = generator.draw(captions, labels, ids=np.arange(len(captions)), bucket=bucket, low=low)
         contact_sheet(
             list(media),
@@ -305,4 +318,3 @@ def _preview(run: Run, catalogue: Catalogue, folder: Folder) -> Preview:
         )
 
     return preview
-    low = low_of(run, media_of(source, np.arange(len(captions))))
