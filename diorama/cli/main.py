@@ -23,6 +23,7 @@ from diorama.cli.export import export
 from diorama.cli.fetch import fetch
 from diorama.cli.lab import lab
 from diorama.cli.look import look
+from diorama.cli.plan import plan
 from diorama.cli.report import report
 from diorama.cli.sample import sample
 from diorama.cli.spectrum import spectrum
@@ -52,7 +53,7 @@ def _options(
 
 for command in (
     demo, fetch, curate, look, why, tag, export,
-    encode, train, average, tune, sample, edit, evaluate, report, spectrum, lab,
+    encode, plan, train, average, tune, sample, edit, evaluate, report, spectrum, lab,
 ):  # fmt: skip
     app.command(no_args_is_help=command not in (demo, lab))(command)
 app.add_typer(codec, name="codec")
