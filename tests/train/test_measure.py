@@ -49,11 +49,13 @@ def test_targets_cost_their_forward_pass_and_metrics_nothing():
 
 
 def test_remat_is_not_counted():
-    """A transformer deep enough to be compiled as a loop: three times its forward pass but for its first layers."""
+    """A transformer deep enough to be compiled as a loop."""
     found = {}
     for remat in ("none", "full"):
         net = TransformerConfig(depth=9, width=32, heads=2, remat=remat)
-        model = jax.eval_shape(lambda key, net=net: DenoiserConfig(net=net, conditions={}).init(key, 4), stream(0, "init"))
+        model = jax.eval_shape(
+            lambda key, net=net: DenoiserConfig(net=net, conditions={}).init(key, 4), stream(0, "init")
+        )
         batch = {"media": jnp.zeros((2, 1, 8, 8, 4)), "id": jnp.arange(2, dtype=jnp.uint32)}
         found[remat] = model_flops(CONFIG, Denoising(), model, batch)
     assert found["none"] == found["full"] > 0
