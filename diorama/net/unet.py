@@ -16,14 +16,13 @@ import jax.numpy as jnp
 
 from diorama.core.array import Array, Bool, Float, Key
 from diorama.core.errors import UserError
-from diorama.core.module import REMAT, Module, static
+from diorama.core.module import Module, Remat, remat, static
 from diorama.net.attention import CrossAttention, SelfAttention, check_heads, frame_mask
 from diorama.net.condition import Context
 from diorama.net.layers import Linear, NoiseLevel, Norm, SpatialConv, TemporalConv, modulate
 from diorama.net.output import Output
+from diorama.net.parallel import by_token, flat, unflat
 from diorama.net.places import grid_positions
-
-Remat = Literal["none", "dots", "full"]
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ class Attend(Module):
         y = over(x, space, time if self.time is not None else None, self.causal, alone)
         if context.tokens is not None and context.mask is not None:
             y = y + self.cross(self.norm2(y), context.tokens, context.mask)
-        return y.reshape(x.shape)
+        return unflat(y, x.shape[1:4])
 
 
 def over(
@@ -150,7 +149,7 @@ def over(
     alone: Bool[Array, "b"] | None,
 ) -> Float[Array, "b n d"]:
     """`space(y, positions, mask, alone)` over the cells of all frames at once; or, where there is a `time` to follow,
-    within each frame, and then `time(y, ...)` along time at each place."""
+    within each frame, and then `time(y, ...)` along time at each place. Cells come out in the order of `flat`."""
     b, t, h, w, d = x.shape
 
     def how(frames: int, rows: int, columns: int, parts: int) -> tuple[Array, Array | None, Array | None]:
@@ -159,11 +158,12 @@ def over(
         return positions, mask, None if alone is None else jnp.repeat(alone, parts)
 
     if time is None:
-        return space(x.reshape(b, t * h * w, d), *how(t, h, w, 1))
+        positions = flat(grid_positions(t, h, w).reshape(1, t, h, w, 3))[0]
+        return space(flat(x), positions, frame_mask(positions, causal) if t > 1 else None, alone)
     y = space(x.reshape(b * t, h * w, d), *how(1, h, w, t))
     y = y.reshape(b, t, h * w, d).swapaxes(1, 2).reshape(b * h * w, t, d)
     y = time(y, *how(t, 1, 1, h * w))
-    return y.reshape(b, h * w, t, d).swapaxes(1, 2).reshape(b, t * h * w, d)
+    return flat(y.reshape(b, h * w, t, d).swapaxes(1, 2).reshape(x.shape))
 
 
 class Block(Module):
@@ -183,11 +183,11 @@ class Block(Module):
         k1, k2, k3, k4, k5 = jax.random.split(key, 5)
         return Block(
             Norm.init(inputs),
-            SpatialConv.init(k1, inputs, outputs),
+            SpatialConv.init(k1, inputs, outputs, split="out"),
             Linear.init(k2, config.width, 2 * outputs, scale=0.1),
-            SpatialConv.init(k3, outputs, outputs, scale=0.0),
+            SpatialConv.init(k3, outputs, outputs, scale=0.0, split="in"),
             Norm.init(outputs),
-            TemporalConv.init(k4, outputs, outputs, config.causal, scale=0.0),
+            TemporalConv.init(k4, outputs, outputs, config.causal, scale=0.0, split="in"),
             Linear.init(k5, inputs, outputs) if inputs != outputs else None,
             Attend.init(jax.random.fold_in(key, 5), outputs, True, config) if attend else None,
         )
@@ -214,7 +214,7 @@ class UNet(Module):
     up: list[list[Block]]
     norm: Norm
     leave: SpatialConv
-    remat: str = static(default="none")
+    remat: Remat = static(default="none")
 
     @property
     def attentions(self) -> int:
@@ -241,7 +241,11 @@ def through(
 
     Returns the last x, and the features at the end of each level on the way down.
     """
-    call = _remembered(net.remat)
+
+    def block_of(block: Any, x: Array, *inputs: Any) -> Array:
+        return block(by_token(x), *inputs)
+
+    call = remat(block_of, net.remat)
     alone = repeat(None) if context.alone is None else iter(context.alone.T)
     skips, levels = [], []
     for i, blocks in enumerate(net.down):
@@ -251,7 +255,7 @@ def through(
             x = call(block, x, embedding, context, next(alone) if block.attend else None)
             skips.append(x)
         levels.append(x)
-    x = net.middle(x, context, next(alone))
+    x = call(net.middle, x, context, next(alone))
     for i, blocks in enumerate(net.up):
         for block in blocks:
             x = call(block, join(x, skips.pop()), embedding, context, next(alone) if block.attend else None)
@@ -263,27 +267,6 @@ def through(
 def attentions(net: Any) -> int:
     """As of `UNet`: the middle, and blocks that attend."""
     return 1 + sum(block.attend is not None for blocks in (*net.down, *net.up) for block in blocks)
-
-
-def _remembered(remat: str) -> Callable[..., Array]:
-    """`call(block, *inputs)`, of which the backward pass keeps what `remat` says.
-
-    The transformer's "dots" knows of no convolutions, which are most of what a U-Net computes.
-    """
-
-    def call(block: Any, *inputs: Any) -> Array:
-        return block(*inputs)
-
-    if remat == "none":
-        return call
-    policy = REMAT[remat]
-    if policy is not None:
-        policy = jax.checkpoint_policies.save_from_both_policies(policy, _convolution)
-    return jax.checkpoint(call, policy=policy)
-
-
-def _convolution(primitive: Any, *_: Any, **__: Any) -> bool:
-    return primitive is jax.lax.conv_general_dilated_p
 
 
 def by_clip(said: Float[Array, "b d"] | Float[Array, "b t d"]) -> Float[Array, "b #t d"]:
