@@ -15,7 +15,7 @@ from diorama.run.against import Null
 from diorama.run.plan.compiled import Stage, buckets, codec_of, parts
 from diorama.run.run import Bucket, Run
 from diorama.sample import grid
-from diorama.train import State, Train
+from diorama.train import Role, State, Train
 from diorama.train.rate import InverseSquareRoot
 
 Lint = Callable[[Run], Iterator[str]]
@@ -52,7 +52,8 @@ def shapes(run: Run) -> Iterator[str]:
 def warmup(run: Run) -> Iterator[str]:
     """Learning rates that never get to their height."""
     for stage, train in _trained(run):
-        for name, how in ((f"{stage}.train", train), *((f"{stage}.train.roles {r.path}", r) for r in train.roles)):
+        paces: list[tuple[str, Train | Role]] = [(f"{stage}.train", train)]
+        for name, how in paces + [(f"{stage}.train.roles {role.path}", role) for role in train.roles]:
             if how.warmup >= train.examples:
                 yield f"{name}.warmup is {how.warmup:,} of {train.examples:,} examples: lower it to a tenth or less"
 
