@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from math import prod
 from types import EllipsisType
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -25,7 +25,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, get_abstr
 from diorama.core.array import Array
 from diorama.core.errors import UserError
 
-T = TypeVar("T")
 Axis = str | tuple[str, ...] | None
 AXES = ("data", "fsdp", "sequence", "tensor")  # neighbours along the last talk most
 BATCH = ("data", "fsdp")
@@ -118,6 +117,13 @@ def _(axes: tuple[Axis, ...], primals: tuple[Array], tangents: tuple[Array]) -> 
     return _gathered(*primals, axes), tangents[0]  # a constraint here would be one on the gradient
 
 
+class Share(NamedTuple):
+    """Part `host` of `hosts` of every batch."""
+
+    host: int
+    hosts: int
+
+
 @dataclass(frozen=True)
 class Layout:
     """Sizes of the mesh axes; their product must be the number of devices used.
@@ -168,7 +174,7 @@ class Layout:
         return self.sharding(BATCH)
 
     @property
-    def share(self) -> tuple[int, int]:
+    def share(self) -> Share:
         """Which part of every batch this process reads, and of how many: those that split clips or widths read alike.
 
         Raises `UserError` where the examples of one process are not a part by themselves.
@@ -184,7 +190,7 @@ class Layout:
                 "processes share some of their examples and not others: let layout.sequence x layout.tensor divide the "
                 "devices of one process, or be a multiple of them"
             )
-        return distinct.index(tuple(sorted(parts[jax.process_index()]))), len(distinct)
+        return Share(distinct.index(tuple(sorted(parts[jax.process_index()]))), len(distinct))
 
     def _spec(self, shape: tuple[int, ...], axes: tuple[Axis, ...] | None = None) -> PartitionSpec:
         """`tensor` takes the axis that a module gave it, `fsdp` the largest of the array's own axes that is left.

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import jax
 import numpy as np
 
 from diorama.core.array import Array, Key
 from diorama.core.errors import UserError
+from diorama.core.layout import Share
 from diorama.data import ArraySource
 from diorama.data.clips import Example
 from diorama.data.feed import collate
@@ -46,8 +46,8 @@ def held(run: Run, sources: Sequence[tuple[Bucket, ArraySource, ArraySource | No
         size = min(bucket.batch, have) // parts * parts
         if back is None or not size:
             continue
-        kept += _batches(back, have // size * size, size, run.seed)
-        seen += _batches(trained, have // size * size, size, run.seed)
+        kept += _batches(back, have // size * size, size, run.seed, run.layout.share)
+        seen += _batches(trained, have // size * size, size, run.seed, run.layout.share)
     if not kept:
         raise UserError(
             f"denoiser.train.validate is set and no bucket has {parts} held-back clips or more: hold some back when "
@@ -56,11 +56,10 @@ def held(run: Run, sources: Sequence[tuple[Bucket, ArraySource, ArraySource | No
     return Held(_Apart(replace(run.denoiser.objective, stratified=True)), kept, seen)
 
 
-def _batches(source: ArraySource, number: int, size: int, seed: int) -> list[Batch]:
+def _batches(source: ArraySource, number: int, size: int, seed: int, share: Share) -> list[Batch]:
     """`number` examples drawn by `seed`, in batches of `size` of which this process gets its share."""
-    host, hosts = jax.process_index(), jax.process_count()
     rows = some(len(source), number, seed)
-    return [collate([_plain(source[int(i)]) for i in rows[start : start + size][host::hosts]])
+    return [collate([_plain(source[int(i)]) for i in rows[start : start + size][share.host :: share.hosts]])
             for start in range(0, number, size)]  # fmt: skip
 
 

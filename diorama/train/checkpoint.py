@@ -201,7 +201,7 @@ class Checkpoints:
         got = {name: _rebuild(tree, arrays[name]) for name, tree in items.items()}
         averages = tuple(got[f"ema{i}"] for i in range(len(like.ema)))
         state = State(got["counters"]["step"], got["counters"]["examples"], got["model"], got["optimizer"], averages)
-        position = json.loads(progress["data"][jax.process_index()])
+        position = json.loads(_position_of(self.folder, progress["data"]))
         return Restored(state, progress["examples"], progress["tally"], position, progress.get("events", 0))
 
     def wait(self) -> None:
@@ -358,6 +358,22 @@ def _damage(error: BaseException) -> str | None:
 
 def _floats(tree: dict[str, Any]) -> dict[str, float]:
     return {name: float(x) for name, x in tree.items()}
+
+
+def _position_of(folder: Path, positions: list[str]) -> str:
+    """This process's position in the data, of those of all processes that there were.
+
+    Hosts read equal parts of the same batches, so their positions are alike and hold for any number of them. Raises
+    `UserError` where they are not and the number of processes is another.
+    """
+    if len(positions) == jax.process_count():
+        return positions[jax.process_index()]
+    if len(set(positions)) > 1:
+        raise UserError(
+            f"{folder} was trained by {len(positions)} processes, at different places in their data: go on with "
+            "as many"
+        )
+    return positions[0]
 
 
 def _of_all_processes(position: Any) -> list[str]:

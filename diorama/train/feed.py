@@ -45,7 +45,7 @@ class Feed:
         batch = self._next(done)
         position = json.dumps(self.batches.get_state())
         self.waited += time.perf_counter() - began
-        size = len(batch["id"]) * jax.process_count()
+        size = len(batch["id"]) * self.layout.share.hosts
         if size % self.parts or size % self.accumulate:
             raise UserError(
                 f"{self.name}: a batch of {size} does not divide over {self.parts} devices (layout.data x layout.fsdp) "

@@ -47,7 +47,8 @@ def make_step(config: Train, objective: Objective, shardings: State, seed: int, 
             out = now(config.policy.enter(join(trained, rest)), part, key)
             return out.value.astype(jnp.float32), out.metrics
 
-        value, metrics, gradient = _gradient(loss, trained, batch, config.accumulate)
+        with layout.ambient():
+            value, metrics, gradient = _gradient(loss, trained, batch, config.accumulate)
         squares = jax.tree.map(lambda g: jnp.sum(jnp.square(g)), gradient)
         examples = state.examples + n
         middle = state.examples.astype(jnp.float32) + n / 2  # of this batch

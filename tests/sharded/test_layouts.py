@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -60,7 +61,7 @@ def test_eight_devices_equal_one(tmp_path, single, layout):
     print("largest relative difference of a loss", agree(single, tmp_path))
 
 
-def pair(folder: Path, layout: tuple[int, int], examples: int = EXAMPLES) -> list[subprocess.Popen]:
+def pair(folder: Path, layout: tuple[int, ...], examples: int = EXAMPLES) -> list[subprocess.Popen]:
     """Two processes of one device each, joined on this machine."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -69,7 +70,7 @@ def pair(folder: Path, layout: tuple[int, int], examples: int = EXAMPLES) -> lis
     return [start(folder, 1, *more, "--process", str(i), port) for i in range(2)]
 
 
-@pytest.mark.parametrize("layout", [(2, 1), (1, 2)], ids=lambda x: f"data{x[0]}-fsdp{x[1]}")
+@pytest.mark.parametrize("layout", [(2, 1), (1, 2), (1, 1, 2)], ids=["data2", "fsdp2", "tensor2"])
 def test_two_processes_equal_one(tmp_path, single, layout):
     finish(*pair(tmp_path, layout))
     print("largest relative difference of a loss", agree(single, tmp_path))
@@ -84,3 +85,31 @@ def test_two_processes_stop_together(tmp_path):
     runs[1].send_signal(signal.SIGTERM)  # told to one alone
     finish(*runs, code=128 + signal.SIGTERM)
     assert 0 < examples_done(tmp_path) < 1_000_000
+
+
+def stopped(folder: Path, devices: int, layout: tuple[int, ...], after: int) -> None:
+    """A run on so many devices that is told to stop after so many examples."""
+    finish(start(folder, devices, "--layout", *map(str, layout), "--stop", str(after)), code=128 + signal.SIGTERM)
+
+
+@pytest.mark.slow
+def test_on_eight_devices_then_four_then_one(tmp_path, single):
+    stopped(tmp_path, 8, (2, 4), 480)
+    assert 0 < examples_done(tmp_path) < 640
+    stopped(tmp_path, 4, (1, 4), 480)
+    assert 640 < examples_done(tmp_path) < EXAMPLES
+    finish(start(tmp_path, 1))
+    worst = agree(single, tmp_path)
+    print("largest relative difference of a loss", worst)
+    assert worst < 1e-6
+
+
+@pytest.mark.slow
+def test_in_the_same_layout_bit_for_bit(tmp_path):
+    layout = ("--layout", "2", "4")
+    finish(start(tmp_path / "straight", 8, *layout))
+    stopped(tmp_path / "stopped", 8, (2, 4), 480)
+    finish(start(tmp_path / "stopped", 8, *layout))
+    models = [load_model(tmp_path / name, toy.Net.init, "model") for name in ("straight", "stopped")]
+    for a, b in zip(*map(jax.tree.leaves, models), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,7 +1,10 @@
 """A tiny model, objective and data set for tests of the trainer; also a program, `python -m tests.train.toy FOLDER`."""
 
 import argparse
+import os
+import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +85,21 @@ class Spoiled:
         self.batches.set_state(state["inner"])
 
 
+class Stopping:
+    """Batches on whose way this process is told to stop."""
+
+    def __init__(self, batches: Any, examples: int):
+        self.batches, self.examples = batches, examples
+        self.get_state, self.set_state = batches.get_state, batches.set_state
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        batch = next(self.batches)
+        self.examples -= len(batch["id"])
+        if self.examples <= 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch
+
+
 def config(examples: int, guard: Guard | None = None) -> Train:
     """Intervals that fall at different moments."""
     return Train(
@@ -98,19 +116,19 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder")
     parser.add_argument("--examples", type=int, default=4096)
-    parser.add_argument("--layout", type=int, nargs=2, default=(1, 1), metavar=("DATA", "FSDP"))
+    parser.add_argument("--layout", type=int, nargs="+", default=(1,), help="sizes: data, fsdp, tensor, sequence")
+    parser.add_argument("--stop", type=int, help="tell the run to stop once so many examples were handed out")
     parser.add_argument("--process", type=int, nargs=2, metavar=("INDEX", "PORT"), help="one of two processes")
     parser.add_argument("--bad", type=int, nargs="*", help="batches that are not finite, which a guard leads past")
     args = parser.parse_args()
-    host, hosts = 0, 1
     if args.process:
-        host, hosts = args.process[0], 2
+        index, port = args.process
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(f"localhost:{args.process[1]}", num_processes=hosts, process_id=host)
-    layout = Layout(data=args.layout[0], fsdp=args.layout[1], smallest=64)
-    show = preview if hosts == 1 else None
-    given = data(host=host, hosts=hosts)
-    batches = Spoiled(given, args.bad) if args.bad else given
+        jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=index)
+    layout = replace(Layout(*args.layout), smallest=64)
+    show = None if args.process else preview
+    given = data(**layout.share._asdict())
+    batches = Spoiled(given, args.bad) if args.bad else Stopping(given, args.stop) if args.stop else given
     how = config(args.examples, Guard() if args.bad else None)
     train(how, Net.init, OBJECTIVE, batches, args.folder, seed=0, layout=layout, preview=show)
 
