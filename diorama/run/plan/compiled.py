@@ -120,7 +120,7 @@ def compiled(run: Run, job: Job, *, node: int, memory: float = np.inf, halved: b
     held = _bytes(given.state)
     if held > memory:
         raise UserError(f"the state alone takes {held / 1e9:.1f} GB of a device")
-    with layout.ambient(), _attention_of_halves():
+    with _attention_of_halves():
         traced = given.step.func.trace(*given[1:4], **given.step.keywords)  # type: ignore[attr-defined]
     program = traced.lower().compile()
     done, moved = _work(traced.jaxpr.jaxpr)
