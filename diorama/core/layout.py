@@ -13,7 +13,7 @@ says how an activation lies on it, `whole` asks for a weight. Both do nothing on
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from math import prod
 from types import EllipsisType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -106,15 +106,17 @@ def whole(weight: Array, *axes: Axis) -> Array:
     return weight if ambient().get("fsdp", 1) == 1 else _gathered(weight, axes)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _gathered(weight: Array, axes: tuple[Axis, ...]) -> Array:
+def _constrained(weight: Array, axes: tuple[Axis, ...]) -> Array:
     fit = (None if size % over(axis) else axis for axis, size in zip(axes, weight.shape, strict=True))
     return jax.lax.with_sharding_constraint(weight, PartitionSpec(*fit))
 
 
+_gathered = jax.custom_jvp(_constrained, nondiff_argnums=(1,))
+
+
 @_gathered.defjvp
 def _(axes: tuple[Axis, ...], primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return _gathered(*primals, axes), tangents[0]  # a constraint here would be one on the gradient
+    return _constrained(*primals, axes), tangents[0]  # a constraint on this would be one on the gradient
 
 
 class Share(NamedTuple):

@@ -88,11 +88,17 @@ def stack(init: Callable[[Key], T], key: Key, n: int) -> T:
 
 
 Remat = Literal["none", "dots", "attention", "full"]
-"""What the backward pass keeps of a block, and does not compute again: all, matrix products and inputs, what attention
-gave and inputs, or inputs only."""
+"""What the backward pass keeps of a block, and does not compute again: all, products and convolutions, what attention
+gave, or its inputs only (which all keep)."""
+
+
+def _products(primitive: Any, *given: Any, **how: Any) -> bool:
+    dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    return primitive is jax.lax.conv_general_dilated_p or bool(dots(primitive, *given, **how))
+
 
 REMAT: dict[str, Callable[..., Any] | None] = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dots": _products,
     "attention": jax.checkpoint_policies.save_only_these_names("attention"),
     "full": None,
 }

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from diorama.core.array import Array, Bool, Float, Key
 from diorama.core.errors import UserError
@@ -75,7 +76,7 @@ class SelfAttention(Module):
         q, k, v = self.project(x, positions)
         n = x.shape[1]
         y = attend(q, k, v, None if mask is None else mask.reshape(-1, n, n))
-        return self.leave(by_itself(y, v, alone))
+        return self.leave(checkpoint_name(by_itself(y, v, alone), "attention"))
 
 
 def by_head(x: Float[Array, "... kpe"], heads: int, parts: int) -> list[Float[Array, "... k e"]]:

@@ -32,21 +32,13 @@ class Linear(Module):
 
     @property
     def axes(self) -> dict[str, tuple[str | None, ...]]:
-        return _axes(self.split, 2)
+        """As of `core.layout.Split`."""
+        inputs, outputs = ("tensor" if self.split == side else None for side in ("in", "out"))
+        return {"weight": (inputs, outputs), "bias": (outputs,)}
 
     def __call__(self, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
-        return _placed(product(x, whole(self.weight, *self.axes["weight"])) + self.bias, self.split)
-
-
-def _axes(split: Halves, ndim: int) -> dict[str, tuple[str | None, ...]]:
-    """As of `core.layout.Split`, for a weight `(..., i, o)` of `ndim` axes and a bias `(o,)`."""
-    inputs, outputs = ("tensor" if split == side else None for side in ("in", "out"))
-    return {"weight": (*(None,) * (ndim - 2), inputs, outputs), "bias": (outputs,)}
-
-
-def _placed(y: Float[Array, "... o"], split: Halves) -> Float[Array, "... o"]:
-    """What a layer gives: by channels if it is split by its outputs, whole if by its inputs."""
-    return y if split is None else place(y, ..., "tensor" if split == "out" else None)
+        y = product(x, whole(self.weight, *self.axes["weight"])) + self.bias
+        return y if self.split is None else place(y, ..., "tensor" if self.split == "out" else None)
 
 
 def product(x: Float[Array, "... i"], weight: Float[Array, "i o"]) -> Float[Array, "... o"]:
@@ -66,26 +58,23 @@ class SpatialConv(Module):
     weight: Float[Array, "k k i o"]
     bias: Float[Array, "o"]
     stride: int = static(default=1)
-    split: Halves = static(default=None)
 
     @staticmethod
-    def init(
-        key: Key, inputs: int, outputs: int, size: int = 3, stride: int = 1, scale: float = 1.0, split: Halves = None
-    ) -> "SpatialConv":
+    def init(key: Key, inputs: int, outputs: int, size: int = 3, stride: int = 1, scale: float = 1.0) -> "SpatialConv":
         weight = scale / (size * math.sqrt(inputs)) * jax.random.normal(key, (size, size, inputs, outputs))
-        return SpatialConv(weight, jnp.zeros(outputs), stride, split)
+        return SpatialConv(weight, jnp.zeros(outputs), stride)
 
     @property
     def axes(self) -> dict[str, tuple[str | None, ...]]:
-        return _axes(self.split, 4)
+        return {"weight": (None,) * 4, "bias": ()}
 
     def __call__(self, x: Float[Array, "b t h w i"]) -> Float[Array, "b t h w o"]:
         b, t = x.shape[:2]
-        frames, weight = x.reshape(b * t, *x.shape[2:]), whole(self.weight, *self.axes["weight"])
+        frames, weight = x.reshape(b * t, *x.shape[2:]), whole(self.weight, None, None, None, None)
         y = jax.lax.conv_general_dilated(
             frames, weight, (self.stride, self.stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
-        return _placed(y.reshape(b, t, *y.shape[1:]) + self.bias, self.split)
+        return y.reshape(b, t, *y.shape[1:]) + self.bias
 
 
 class TemporalConv(Module):
@@ -97,21 +86,13 @@ class TemporalConv(Module):
 
     weight: Float[Array, "3 i o"]
     causal: bool = static(default=True)
-    split: Literal["in"] | None = static(default=None)
 
     @staticmethod
-    def init(
-        key: Key, inputs: int, outputs: int, causal: bool = True, scale: float = 1.0, split: Literal["in"] | None = None
-    ) -> "TemporalConv":
-        weight = scale / math.sqrt(3 * inputs) * jax.random.normal(key, (3, inputs, outputs))
-        return TemporalConv(weight, causal, split)
-
-    @property
-    def axes(self) -> dict[str, tuple[str | None, ...]]:
-        return _axes(self.split, 3)
+    def init(key: Key, inputs: int, outputs: int, causal: bool = True, scale: float = 1.0) -> "TemporalConv":
+        return TemporalConv(scale / math.sqrt(3 * inputs) * jax.random.normal(key, (3, inputs, outputs)), causal)
 
     def __call__(self, x: Float[Array, "b t h w i"]) -> Float[Array, "b t h w o"]:
-        t, weight = x.shape[1], whole(self.weight, *self.axes["weight"])
+        t, weight = x.shape[1], whole(self.weight, None, None, None)
         if t == 1:  # a still meets one tap only
             return product(x, weight[2 if self.causal else 1])
         past, future = (2, 0) if self.causal else (1, 1)

@@ -14,16 +14,18 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 
 from diorama.core.array import Array, Bool, Float, Key
 from diorama.core.layout import whole
-from diorama.core.module import Module, static
+from diorama.core.module import Module, Remat, static
 from diorama.net.attend import attend
 from diorama.net.attention import by_itself, rotary
 from diorama.net.condition import Context
 from diorama.net.layers import gate, product, rms
 from diorama.net.output import Output
-from diorama.net.unet import Remat, attentions, block_sizes, by_clip, check_input, check_levels, over, through
+from diorama.net.parallel import unflat
+from diorama.net.unet import attentions, block_sizes, by_clip, check_input, check_levels, over, through
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ class Attention(Module):
         k, v = jnp.split(kv, 2, axis=2)
         if positions is not None:
             q, k = rotary(q, positions), rotary(k, positions)
-        y = by_itself(attend(q, k, v, mask), v, alone)
+        y = checkpoint_name(by_itself(attend(q, k, v, mask), v, alone), "attention")
         return self.out(y.reshape(b, n, d))
 
 
@@ -249,7 +251,7 @@ class Attend(Module):
             tokens = rms(jnp.concatenate([null, context.tokens], axis=1)).astype(x.dtype)
             mask = jnp.pad(context.mask, ((0, 0), (1, 0)), constant_values=True)
             y = mp_sum(y, self.cross(y, tokens, None, mask[:, None]))
-        return y.reshape(x.shape)
+        return unflat(y, x.shape[1:4])
 
 
 class Block(Module):
@@ -305,7 +307,7 @@ class MagnitudeUNet(Module):
     up: list[list[Block]]
     leave: Conv
     gain: Float[Array, ""]
-    remat: str = static(default="none")
+    remat: Remat = static(default="none")
 
     @property
     def attentions(self) -> int:

@@ -183,11 +183,11 @@ class Block(Module):
         k1, k2, k3, k4, k5 = jax.random.split(key, 5)
         return Block(
             Norm.init(inputs),
-            SpatialConv.init(k1, inputs, outputs, split="out"),
+            SpatialConv.init(k1, inputs, outputs),
             Linear.init(k2, config.width, 2 * outputs, scale=0.1),
-            SpatialConv.init(k3, outputs, outputs, scale=0.0, split="in"),
+            SpatialConv.init(k3, outputs, outputs, scale=0.0),
             Norm.init(outputs),
-            TemporalConv.init(k4, outputs, outputs, config.causal, scale=0.0, split="in"),
+            TemporalConv.init(k4, outputs, outputs, config.causal, scale=0.0),
             Linear.init(k5, inputs, outputs) if inputs != outputs else None,
             Attend.init(jax.random.fold_in(key, 5), outputs, True, config) if attend else None,
         )
