@@ -5,15 +5,12 @@ import difflib
 import importlib.util
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diorama.data import Curation
     from diorama.run import Run
     from diorama.run.cascade import Cascade
-
-T = TypeVar("T")
-S = TypeVar("S")
 
 _MODULE = "diorama_recipe_"  # with the file's name, that of a recipe's module
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -86,7 +83,7 @@ def trainable(name: str, settings: list[str], seed: int | None = None) -> "Run |
 
     if name.endswith(".txt") and Path(name).is_file():
         text = Path(name).read_text()
-        made: Run | Cascade = parse(text, Cascade if "\nstages: [" in text else Run)
+        made: Run | Cascade = parse(text, Cascade) if "\nstages: [" in text else parse(text, Run)
     else:
         made = _made(name, Run, Cascade)
     at = [f"stages.{i}." for i in range(len(made.stages))] if isinstance(made, Cascade) else [""]
@@ -98,7 +95,7 @@ def policy(name: str, settings: list[str]) -> "Curation":
     from diorama.core import UserError, override
     from diorama.data import Curation
 
-    curation = _made(name, Curation)
+    curation: Curation = _made(name, Curation)
     for stage in curation.stages:
         if type(stage).__module__.startswith(_MODULE):
             what = f"the stage {type(stage).__name__} stands in the recipe {name} itself"
@@ -106,8 +103,8 @@ def policy(name: str, settings: list[str]) -> "Curation":
     return override(curation, settings)
 
 
-def _made(name: str, kind: type[T], other: type[S] | None = None) -> T | S:
-    """What recipe() of the recipe `name` returns: a `kind`, or an `other`."""
+def _made(name: str, kind: type, *others: type) -> Any:
+    """What recipe() of the recipe `name` returns: a `kind`, or one of the `others`."""
     from diorama.core.errors import UserError, fault
     from diorama.data import Curation
 
@@ -119,7 +116,7 @@ def _made(name: str, kind: type[T], other: type[S] | None = None) -> T | S:
         made = make()
     except Exception as error:  # whatever it is, it is the recipe's
         raise fault(Path(str(module.__file__)), error) from None
-    if not isinstance(made, kind if other is None else (kind, other)):
+    if not isinstance(made, (kind, *others)):
         wanted = f"it should return a {kind.__name__}"
         raise UserError(f"recipe() of the recipe {name} returned a {type(made).__name__}: {wanted}")
     return made

@@ -106,7 +106,8 @@ class Generator:
             raise UserError(f"the run '{self.run.name}' starts from no lower resolution: leave out low")
         seed = self.run.seed if seed is None else seed
         matrix = plan.joint(taus, shape[0], given=0 if first is None else 1)
-        _compiled = partial(_draw, how=_Static(how, matrix, shape, seed))
+        static = _Static(replace(how, augmentation=0.0), matrix, shape, seed)  # that noise is in the batch
+        _compiled = partial(_draw, how=static)
         weak = how.against.load(self.folder)
         region = None if known is None else known.encoded(self.codec, shape, how.batch)
         out = []

@@ -10,9 +10,8 @@ from diorama.core import UserError, override, parse, release
 from diorama.diffusion import DenoiserConfig
 from diorama.net import LabelConfig, LowResolutionConfig, TextConfig, UNetConfig
 from diorama.run import Bucket, CodecStage, DenoiserStage, Evaluation, Folder, Generator, Run, Sampling
-from diorama.run.cascade import APART, Cascade, Cascaded, CascadeFolder, train_cascade
+from diorama.run.cascade import APART, Cascade, Cascaded, CascadeFolder
 from diorama.run.evaluate import evaluate_run, fingerprint
-from diorama.run.resolution import low_of
 from diorama.run.train import learn_tokenizer
 from diorama.sample import ClassifierFree, Euler
 from diorama.train import Train
@@ -102,7 +101,6 @@ def test_it_is_what_its_stages_draw_from_one_another(drawer, media, trained):
         clips = alone.draw(PROMPTS, LABELS, ids=IDS, bucket=bucket, seed=i * APART % 2**32, **more)
         more = {"low": clips}
     np.testing.assert_array_equal(clips, media)
-    assert (drawer.draw(PROMPTS, LABELS, ids=IDS, bucket=LARGE, seed=1) != media).any()
     first, *rest = (run.sampling for run in CASCADE.stages)
     changed = drawer.draw(PROMPTS, LABELS, ids=IDS, bucket=LARGE, sampling=[replace(first, steps=3), *rest])
     assert (changed != media).any()
@@ -148,13 +146,3 @@ def test_it_is_judged_as_a_run_is(trained):
     assert not any("enlarged" in s.name for s in scores)
     settings = override(CASCADE, ["stages.2.evaluation.samples=2"])
     assert fingerprint(trained.changed(settings)) != before
-
-
-@pytest.mark.slow
-def test_training_goes_through_all_stages_and_is_done_once(catalogue, tmp_path):
-    folder = train_cascade(CASCADE, catalogue, tmp_path / "c")
-    files = {p: p.stat().st_mtime for p in folder.path.glob("*/denoiser.safetensors")}
-    assert len(files) == 3
-    assert train_cascade(CASCADE, catalogue, tmp_path / "c") == folder
-    assert {p: p.stat().st_mtime for p in files} == files
-    assert low_of(PIXELS, np.zeros((1, 5, 16, 16, 3), np.uint8)).shape == (1, 5, 8, 8, 3)

@@ -1,0 +1,57 @@
+"""Long videos of a run: as long as asked, written as they are made, a longer one beginning with the shorter."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from diorama.core.errors import UserError
+from diorama.media import read
+from diorama.run import Generator
+from diorama.run.roll import roll, write_rolls
+from diorama.sample.rollout import Recomputed
+from tests.run.conftest import STILL, VIDEO
+
+
+@pytest.fixture(scope="module")
+def generator(folder):
+    return Generator.load(folder.path)
+
+
+def video(generator, frames, prompts=("a seven moving left",), number=3, **more):
+    return np.concatenate(list(roll(generator, list(prompts), 7, number=number, bucket=VIDEO, frames=frames, **more)))
+
+
+def test_longer_than_trained(generator):
+    """9 frames are 3 latent ones; here 21 are 6. The texts change on the way, and the first frame is given."""
+    long = video(generator, 21)
+    assert (long.shape, long.dtype) == ((21, 32, 32, 3), np.uint8)
+    np.testing.assert_array_equal(video(generator, 10), long[:10])
+    other = video(generator, 21, ("a seven moving left", "an eight moving up"))
+    same = (other == long).all((1, 2, 3))
+    assert same[:9].all()
+    assert not same[9:].any()
+    assert (video(generator, 10, number=4) != long[:10]).any()
+    first = video(generator, 10, first=long[-1])
+    assert (first[0] != long[0]).any()
+    assert len(first) == 10
+
+
+def test_what_the_recipe_says_is_done(generator):
+    how = replace(generator.run.sampling, rollout=Recomputed(window=1, chunk=1))
+    pieces = list(roll(generator, [""], number=3, bucket=VIDEO, frames=13, sampling=how))
+    assert [len(piece) for piece in pieces] == [5, 4, 4]
+
+
+def test_written_piece_by_piece(generator, tmp_path):
+    pieces = [roll(generator, [""], number=n, bucket=VIDEO, frames=13) for n in (2, 5)]
+    sheet = write_rolls(pieces, 13, ["", ""], np.array([-1, -1]), np.array([2, 5]), tmp_path, 8.0, {"seed": 0})
+    assert sheet.exists()
+    assert read(tmp_path / "000005.mp4").frames.shape == (13, 32, 32, 3)
+    assert [json.loads(line)["id"] for line in (tmp_path / "samples.jsonl").read_text().splitlines()] == [2, 5]
+
+
+def test_a_run_of_pictures_does_not_go_on(generator):
+    with pytest.raises(UserError, match="train it on clips"):
+        list(roll(generator, [""], number=0, bucket=STILL, frames=5))
