@@ -106,13 +106,17 @@ def main() -> None:
         make(devices, options.models, options.tokens, options.layouts)
 
 
+def _order(key: str) -> tuple[float, int, int, str]:
+    """By model, tokens, devices and layout."""
+    model, tokens, devices, name = key.split(" ", 3)
+    return float(model[:-1]), int(tokens), int(devices), name
+
+
 def table() -> None:
     """The rows as Markdown: bytes of one device, and the step's least time."""
-    print(
-        "| model | tokens | devices | layout | state | temporary | total | sent a step | compute | memory | sending |"
-    )
+    print("| model | tokens | devices | layout | state | temporary | total | sent | computing | memory | sending |")
     print("|---|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|")
-    for key, row in rows().items():
+    for key, row in sorted(rows().items(), key=lambda each: _order(each[0])):
         model, tokens, devices, name = key.split(" ", 3)
         if "refused" in row:
             print(f"| {model} | {int(tokens):,} | {devices} | {name} | {row['refused']} | | | | | | |")
