@@ -1,5 +1,7 @@
 """Layouts on one device; `tests/sharded` has eight."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,3 +93,30 @@ def test_too_few_devices_are_named():
 def test_processes_that_cannot_meet(given):
     with pytest.raises(UserError, match="--process"):
         join(*given)
+
+
+def on_processes(layout: Layout, devices: int) -> Layout:
+    """A layout over processes of so many devices each."""
+    size = layout.data * layout.fsdp, layout.sequence * layout.tensor
+    grid = np.array([SimpleNamespace(process_index=i // devices) for i in range(size[0] * size[1])])
+    vars(layout)["mesh"] = SimpleNamespace(devices=grid.reshape(size))
+    return layout
+
+
+@pytest.mark.parametrize(
+    ("layout", "share"),
+    [
+        (Layout(data=8), (0, 2)),
+        (Layout(fsdp=4, tensor=2), (0, 2)),
+        (Layout(data=2, sequence=4), (0, 2)),
+        (Layout(sequence=8), (0, 1)),  # one clip over both: they read the same
+        (Layout(data=2, sequence=8), (0, 2)),  # four processes, two and two alike
+    ],
+)
+def test_which_part_of_a_batch_a_process_reads(layout, share):
+    assert on_processes(layout, 4).share == share
+
+
+def test_processes_that_share_some_of_their_examples_are_refused():
+    with pytest.raises(UserError, match="share some of their examples"):
+        _ = on_processes(Layout(data=3, tensor=4), 6).share

@@ -11,7 +11,9 @@ import jax
 import numpy as np
 import pytest
 
+from diorama.core import UserError
 from diorama.train import examples_done, load_model, read_log
+from diorama.train.checkpoint import _position_of
 from tests.shared import simulated
 from tests.train import toy
 
@@ -113,3 +115,11 @@ def test_in_the_same_layout_bit_for_bit(tmp_path):
     models = [load_model(tmp_path / name, toy.Net.init, "model") for name in ("straight", "stopped")]
     for a, b in zip(*map(jax.tree.leaves, models), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_position_holds_for_any_number_of_processes(tmp_path):
+    """Hosts read equal parts of the same batches; where they stand apart, another number cannot go on."""
+    assert _position_of(tmp_path, ["7"]) == "7"
+    assert _position_of(tmp_path, ["7", "7"]) == "7"
+    with pytest.raises(UserError, match="trained by 2 processes, at different places"):
+        _position_of(tmp_path, ["7", "8"])
