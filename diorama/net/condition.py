@@ -57,6 +57,13 @@ class Remembering(Module):
     memory: Memory
 
 
+class Packed(Module):
+    """Signals of packed clips (rows * s, ...), s clips a row, and where the tokens of the rows lie."""
+
+    signals: Signals
+    places: Places
+
+
 class Context(Module):
     """What the network sees of all signals together; `None` where no signal comes that way."""
 
@@ -73,6 +80,23 @@ class Context(Module):
         """The clip that each of `tokens` is said of, 0 where a row is one clip, -1 for those that are masked."""
         assert self.mask is not None
         return jnp.where(self.mask, 0 if self.segment is None else self.segment, -1)
+
+    def packed(self, places: Places) -> "Context":
+        """This context of clips (rows * s, ...), as the tokens of rows meet it, each that of its own clip."""
+        assert places.segment is not None
+        rows = len(places.segment)
+        clips = next((len(x) // rows for x in (self.broadcast, self.tokens) if x is not None), 0)
+        own = jnp.maximum(places.segment, 0) + clips * jnp.arange(rows)[:, None]
+        if self.tokens is None or self.mask is None:
+            said = Context()
+        else:
+            length = self.tokens.shape[1]
+            segment = jnp.repeat(jnp.arange(clips), length)
+            said = Context(
+                tokens=self.tokens.reshape(rows, clips * length, -1), mask=self.mask.reshape(rows, -1),
+                segment=jnp.broadcast_to(segment, (rows, clips * length)),
+            )  # fmt: skip
+        return replace(said, broadcast=None if self.broadcast is None else self.broadcast[own], places=places)
 
     def sees_tokens(self, places: Places) -> Bool[Array, "b #n l"]:
         """Which of `tokens` are seen from `places`: those of the same clip."""
@@ -309,7 +333,9 @@ class Conditions(Module):
         low = {n for n, module in self.embedders.items() if isinstance(module, LowResolution)}
         return null(signals) | {n: signals[n] for n in low} if signals.keys() - low else None
 
-    def __call__(self, signals: Signals | Perturbed | Remembering) -> Context:
+    def __call__(self, signals: Signals | Perturbed | Remembering | Packed) -> Context:
+        if isinstance(signals, Packed):
+            return self(signals.signals).packed(signals.places)
         if isinstance(signals, Remembering):
             return replace(self(signals.signals), memory=signals.memory)
         if isinstance(signals, Perturbed):

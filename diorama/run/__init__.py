@@ -1,5 +1,6 @@
 """A recipe's `Run`, and the steps it goes through."""
 
+from diorama.run.buckets import aspect_buckets
 from diorama.run.folder import Folder
 from diorama.run.generate import Generator
 from diorama.run.run import Bucket, CodecStage, DenoiserStage, Evaluation, Run, Sampling, Variants
@@ -8,5 +9,5 @@ from diorama.run.trained import TrainedConfig
 
 __all__ = [
     "Bucket", "CodecStage", "DenoiserStage", "Evaluation", "Folder", "Generator", "Run", "Sampling", "TrainedConfig",
-    "Variants", "train_run",
+    "Variants", "aspect_buckets", "train_run",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ def clips(catalogue: Catalogue, bucket: Bucket, split: str | None) -> ClipSource
     try:
         return ClipSource(
             catalogue, split, bucket.frames, bucket.height, bucket.width,
-            stride=bucket.stride, hop=bucket.hop, kind=bucket.kind,
+            stride=bucket.stride, hop=bucket.hop, kind=bucket.kind, aspects=bucket.aspects,
         )  # fmt: skip
     except UserError:
         return None
