@@ -130,7 +130,7 @@ def test_a_transformer_sends_what_it_should_and_no_more():
     # eight weights a block, forward and backward, and six outside of blocks; sums of each block's gradient
     # (reduce-scatters on accelerators) and of the rest
     assert counts(sent["fsdp8"]) == {"all-gather": 2 * 8 * DEPTH + 6, "all-reduce": DEPTH + 1}
-    # attention, cross-attention and perceptron, forward and backward; gradients of embedding and text together; and each
+    # attention, cross-attention, perceptron, forward and backward; gradients of embedding and text together; and each
     # block's modulation, of frames and not of tokens
     assert counts(sent["tensor4"]) == {"all-reduce": 2 * 3 * DEPTH + 1, "all-gather": DEPTH}
     assert sent["tensor4"]["all-gather"][1] == DEPTH * B * T * 6 * WIDTH * 4 * 3 / 4
