@@ -85,7 +85,7 @@ class PackedSource:
         media = [np.asarray(example["media"]) for example in examples]
         parts = {
             "media": [x.reshape(-1, 1, 1, x.shape[-1]) for x in media],
-            "position": [np.stack(np.indices(x.shape[:3], np.float32), -1).reshape(-1, 3) for x in media],
+            "position": [np.indices(x.shape[:3], np.float32).reshape(3, -1).T for x in media],
             "segment": [np.full(x[..., 0].size, s, np.int32) for s, x in enumerate(media)],
             "index": [np.arange(x[..., 0].size, dtype=np.int32) for x in media],
         }

@@ -15,19 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from diorama.codec import PixelCodec
 from diorama.codec.codec import on_grid
-from diorama.core.array import Array, Float, Media
 from diorama.core.errors import UserError
 from diorama.core.files import hash_bytes, write_text
-from diorama.core.module import Module, static
 from diorama.data import ClipSource
-from diorama.data.embed.dense import Places, PretrainedPlaces
+from diorama.data.embed.dense import PretrainedPlaces, Seeing
 from diorama.diffusion.align import Aligned, grids
-from diorama.net.features import at_grid, folded
 from diorama.run.examples import media_of, some
 from diorama.run.folder import Folder
 from diorama.run.latents import Cache, Rows
@@ -35,22 +31,6 @@ from diorama.run.run import Bucket, DenoiserStage, Run
 from diorama.train import Objective
 
 VERSION = 1  # of how clips become features
-
-
-class Seeing(Module):
-    """An encoder in a codec's place, so that the latent cache holds its features: time is folded as the codec folds it
-    (`frames` a latent one), and they are brought to `grid` (t, h, w)."""
-
-    encoder: Places
-    frames: int = static()
-    grid: tuple[int, int, int] = static()
-
-    def encode(self, media: Media) -> Float[Array, "b t h w d"]:
-        return at_grid(folded(self.encoder(media), self.frames), (len(media), *self.grid))
-
-    def latent_shape(self, t: int, h: int, w: int) -> tuple[int, ...]:
-        media = jax.ShapeDtypeStruct((1, t, h, w, 3), jnp.float32)
-        return jax.eval_shape(Seeing.encode, self, media).shape[1:]
 
 
 def grid_of(stage: DenoiserStage, shape: tuple[int, ...]) -> tuple[int, int, int]:

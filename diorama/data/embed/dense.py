@@ -20,6 +20,7 @@ from diorama.core.files import hash_bytes, hash_file
 from diorama.core.module import Module, static
 from diorama.core.release import load, save
 from diorama.media.resize import scale
+from diorama.net.features import at_grid, folded
 
 if TYPE_CHECKING:
     from diorama.data.embed.patches import Encoder
@@ -46,6 +47,22 @@ class Places(Module):
         x = ((x + 1) / 2 - jnp.array(self.mean)) / jnp.array(self.std)
         y = self.encoder.places(x)
         return y.reshape(b, t, *y.shape[1:])
+
+
+class Seeing(Module):
+    """An encoder in a codec's place, so that the latent cache holds its features: time is folded as the codec folds it
+    (`frames` a latent one), and they are brought to `grid` (t, h, w)."""
+
+    encoder: Places
+    frames: int = static()
+    grid: tuple[int, int, int] = static()
+
+    def encode(self, media: Media) -> Float[Array, "b t h w d"]:
+        return at_grid(folded(self.encoder(media), self.frames), (len(media), *self.grid))
+
+    def latent_shape(self, t: int, h: int, w: int) -> tuple[int, ...]:
+        media = jax.ShapeDtypeStruct((1, t, h, w, 3), jnp.float32)
+        return jax.eval_shape(Seeing.encode, self, media).shape[1:]
 
 
 @dataclass(frozen=True)
