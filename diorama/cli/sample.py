@@ -26,7 +26,14 @@ def sample(
     count: Annotated[
         int | None, typer.Option(min=1, help="Samples for each prompt or label; 1, or as many as --ids, if left out.")
     ] = None,
-    frames: Annotated[int | None, typer.Option(min=1, help="Length; the longest trained on if left out.")] = None,
+    frames: Annotated[
+        int | None, typer.Option(min=1, help="Length; the longest trained on if left out. Longer ones go on from it.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="In place of frames: the length of a long video.")] = None,
+    then: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PROMPT", help="What a long video shows after --prompt; each an equal part of it."),
+    ] = None,
     guidance: Annotated[float | None, typer.Option(help="Strength of the run's guidance; 1 is none.")] = None,
     weak: Annotated[
         Path | None, typer.Option(metavar="RUN", help="A worse model, which guidance leads away from (autoguidance).")
@@ -62,7 +69,8 @@ def sample(
 ) -> None:
     """Draw samples from a trained run, or through all stages of a cascade.
 
-    The same id, prompt and seed give the same sample in any company.
+    The same id, prompt and seed give the same sample in any company. Videos longer than those of the training are made
+    piece by piece, as sampling.rollout says, and written as they are made.
 
     Example:  [bold]diorama sample runs/demo --prompt "a seven moving left" --count 4 --guidance 3[/bold]
     """
@@ -75,12 +83,16 @@ def sample(
     from diorama.run.against import Null
     from diorama.run.cascade import CascadeFolder
     from diorama.run.generate import bucket_for, write_samples
+    from diorama.run.roll import roll, write_rolls
 
     if count is None:
         alone = max(len(prompt or []), len(label or [])) <= 1
         count = len(ids.split(",")) if ids is not None and alone else 1
     if CascadeFolder.holds(run):
-        one = {"--weak": weak, "--evaluations": evaluations, "--first": first, "--inpaint": inpaint, "--of": of}
+        one = {
+            "--weak": weak, "--evaluations": evaluations, "--first": first, "--inpaint": inpaint, "--of": of,
+            "--seconds": seconds, "--then": then,
+        }  # fmt: skip
         for option, value in one.items():
             if value is not None:
                 raise UserError(f"{run} is a cascade, and {option} is for one run: leave it out")
@@ -95,8 +107,14 @@ def sample(
         raise UserError(f"--augmentation is for a cascade, and {run} is one run: leave it out")
     prompts, labels = wanted(config, prompt or [], label or [], count)
     numbers = np.arange(len(prompts)) if ids is None else numbered(ids, len(prompts))
-    bucket = bucket_for(met(generator), frames)
-    how = asked(config, settings or [], guidance, steps, weak)
+    how, trained = asked(config, settings or [], guidance, steps, weak), met(generator)
+    length = lasting(frames, seconds, how.rate)
+    longer = seconds is not None or then is not None or (length or 0) > bucket_for(trained).frames
+    bucket = bucket_for(trained, None if longer else length)
+    if longer and inpaint is not None:
+        raise UserError(f"--inpaint changes clips of {bucket.frames} frames, and this asks for more: leave one out")
+    if then and not any(prompts):
+        raise UserError("--then is what a video shows after --prompt: give that too")
     how = frugal(generator, bucket, how, steps, evaluations, settings or [])
     if first is not None and bucket.frames == 1:
         raise UserError(f"--first goes on from a picture, and this draws single pictures: the run {run} or --frames 1")
@@ -110,15 +128,10 @@ def sample(
         complain("note: this run takes no conditions, so --guidance has nothing to lead away from: give --weak")
     known = None if inpaint is None or of is None else kept(inpaint, of, bucket)
     given = None if first is None else np.repeat(picture(first, bucket)[None], len(prompts), axis=0)
-    try:
-        media = generator.draw(
-            prompts, labels, ids=numbers, bucket=bucket, sampling=how, first=given, known=known, seed=seed, quiet=False
-        )
-    except KeyboardInterrupt:
-        complain("stopped, nothing was written: samples are written when all of them are drawn")
-        raise
     rule = {"guidance": how.guidance.scale, "rule": type(how.guidance).__name__}
     about = {**rule, "steps": how.steps, "seed": config.seed if seed is None else seed}
+    if longer:
+        about |= {"frames": length or bucket.frames, "then": then or []}
     names = [p or class_name(config, i) for p, i in zip(prompts, labels, strict=True)]
     if out is None:
         files = [str(path) for path in (first, inpaint, of)]
@@ -127,9 +140,39 @@ def sample(
     given_files = {"first": first, "inpaint": inpaint, "of": of}
     about |= {name: str(path) for name, path in given_files.items() if path is not None}
     resolved = generator.folder.fitted(replace(config, sampling=how)).sampling
-    sheet = write_samples(media, names, labels, numbers, out, how.rate, about | {"sampling": flatten(resolved)})
-    say(f"{len(media)} sample{'s' * (len(media) > 1)} in {out}")
+    about |= {"sampling": flatten(resolved)}
+    try:
+        if longer:
+            many = length or bucket.frames
+            videos = [
+                roll(generator, [prompt, *(then or [])], label, number=number, bucket=bucket, frames=many, sampling=how,
+                     first=None if given is None else given[0], seed=seed)
+                for prompt, label, number in zip(prompts, labels, numbers, strict=True)
+            ]  # fmt: skip
+            sheet = write_rolls(videos, many, names, labels, numbers, out, how.rate, about, quiet=False)
+        else:
+            media = generator.draw(
+                prompts, labels, ids=numbers, bucket=bucket, sampling=how, first=given, known=known, seed=seed,
+                quiet=False,
+            )  # fmt: skip
+            sheet = write_samples(media, names, labels, numbers, out, how.rate, about)
+    except KeyboardInterrupt:
+        done = "videos that were whole are" if longer else "nothing was written: samples are written when all are drawn"
+        complain(f"stopped, {f'{done} in {out}' if longer else done}")
+        raise
+    say(f"{len(prompts)} sample{'s' * (len(prompts) > 1)} in {out}")
     say(f"together: {sheet}")
+
+
+def lasting(frames: int | None, seconds: float | None, rate: float) -> int | None:
+    """How many frames are asked for, if it is said. Raises `UserError`."""
+    from diorama.core.errors import UserError
+
+    if seconds is None:
+        return frames
+    if frames is not None or not 0 < seconds < math.inf:
+        raise UserError("--seconds is a length above 0, and takes the place of --frames: give one of them")
+    return max(1, round(seconds * rate))
 
 
 def met(generator: "Generator") -> "Run":

@@ -50,9 +50,14 @@ def decode_chunks(codec: Codec, latents: Iterable[Latents]) -> Iterator[Media]:
         yield media
 
 
+def chunked(codec: Codec) -> bool:
+    """Whether the codec codes chunk by chunk."""
+    return hasattr(getattr(codec.autoencoder, "encoder", None), "chunk")
+
+
 def _check(codec: Codec) -> None:
-    """Raises `UserError` unless the codec codes chunk by chunk."""
-    if not hasattr(getattr(codec.autoencoder, "encoder", None), "chunk"):
+    """Raises `UserError` unless it does."""
+    if not chunked(codec):
         name = type(codec.autoencoder).__name__
         raise UserError(f"{name} codes a clip whole, and not chunk by chunk: code shorter clips, each by itself")
 

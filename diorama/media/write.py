@@ -1,7 +1,9 @@
 """Arrays -> files for people: PNG, MP4, GIF. A file appears whole or not at all."""
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ def write_gif(path: Path | str, frames: np.ndarray, rate: float, loop: int = 0) 
 
 def write_mp4(
     path: Path | str,
-    frames: np.ndarray,
+    frames: np.ndarray | Iterable[np.ndarray],
     rate: float,
     sound: np.ndarray | None = None,
     sound_rate: int | None = None,
@@ -53,9 +55,10 @@ def write_mp4(
 
     For viewing: yuv420p and AAC, which every browser plays; `quality` is x264's CRF (lower is better), and an odd
     side is padded by one pixel. `lossless`: RGB samples and float sound come back bit for bit (players: mpv, VLC).
-    The same arrays give the same bytes.
+    The same arrays give the same bytes. Pieces of a video, all of one size, are written as they come.
     """
-    frames = _frames(frames)
+    pieces = iter([frames] if isinstance(frames, np.ndarray) else frames)
+    first = _frames(next(pieces, np.empty(0)))
     if sound is not None and sound_rate is None:
         raise ValueError("sound needs its sound_rate")
     muxer = {"fflags": "+bitexact"} | ({} if Path(path).suffix == ".mkv" else {"movflags": "+faststart"})
@@ -72,11 +75,12 @@ def write_mp4(
             context.pix_fmt = "yuv420p"
             context.color_range, context.colorspace = 1, 1  # limited, BT.709
             context.color_primaries, context.color_trc = 1, 1
-            frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), "edge")
-        context.height, context.width = frames.shape[1:3]
+        odd = [0 if lossless else side % 2 for side in first.shape[1:3]]
+        context.height, context.width = (side + more for side, more in zip(first.shape[1:3], odd, strict=True))
         audio = None if sound is None else _add_sound(target, sound, sound_rate, lossless)
-        for frame in frames:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        for frame in (frame for piece in chain([first], pieces) for frame in _frames(piece)):
+            padded = np.pad(frame, ((0, odd[0]), (0, odd[1]), (0, 0)), "edge")
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24")
             if not lossless:
                 picture = picture.reformat(
                     format="yuv420p",

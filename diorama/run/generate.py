@@ -27,6 +27,7 @@ from diorama.sample import plan, sample
 from diorama.sample.guidance import inpainted
 
 SEEN = 96  # pixels a side that a picture should have on a contact sheet
+SHOWN = 5  # frames of a clip on it
 
 
 @dataclass(frozen=True)
@@ -172,18 +173,28 @@ def write_samples(
     Returns the contact sheet's path.
     """
     where.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for clip, prompt, label, number in zip(media, prompts, labels, ids, strict=True):
+    for clip, number in zip(media, ids, strict=True):
         stem = where / f"{int(number):06d}"
         if len(clip) == 1:
             write_png(stem.with_suffix(".png"), clip[0])
         else:
             write_mp4(stem.with_suffix(".mp4"), clip, rate)
             write_gif(stem.with_suffix(".gif"), clip, rate)
-        lines.append(json.dumps({"id": int(number), "prompt": prompt, "label": int(label), **about}))
+    return list_samples(list(media), prompts, labels, ids, where, about)
+
+
+def list_samples(
+    clips: list[np.ndarray], prompts: list[str], labels: np.ndarray, ids: np.ndarray, where: Path,
+    about: dict[str, Any],
+) -> Path:  # fmt: skip
+    """Write a contact sheet of clips, or of some of their frames, and `samples.jsonl`; returns the sheet's path."""
     sheet = where / "sheet.png"
-    contact_sheet(list(media), sheet, captions=prompts, frames=min(5, media.shape[1]), smallest=SEEN)
-    write_text(where / "samples.jsonl", "\n".join(lines) + "\n")
+    contact_sheet(clips, sheet, captions=prompts, frames=min(SHOWN, len(clips[0])), smallest=SEEN)
+    told = [
+        json.dumps({"id": int(number), "prompt": prompt, "label": int(label), **about})
+        for prompt, label, number in zip(prompts, labels, ids, strict=True)
+    ]
+    write_text(where / "samples.jsonl", "\n".join(told) + "\n")
     return sheet
 
 

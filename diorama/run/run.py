@@ -20,6 +20,7 @@ from diorama.run.trained import TrainedConfig
 from diorama.sample import AnyGuidance, AnySolver, ClassifierFree, Heun
 from diorama.sample.grid import AnyGrid, Uniform
 from diorama.sample.plan import Restart
+from diorama.sample.rollout import Cached, Recomputed
 from diorama.train import Train
 
 Learned = ConvCodecConfig | TokenCodecConfig | AutoencoderKLConfig
@@ -151,6 +152,7 @@ class Sampling:
         restart: where the way goes back up with fresh noise and down again, if anywhere.
         guidance: how far samples follow their conditions, and by which rule.
         against: what is weak, and led away from: the model without conditions, a worse model, a disturbed one.
+        rollout: how videos longer than those of the training go on; None is by what the network is (`rollout.usual`).
         augmentation: noise level of the lower resolution that clips are drawn from, where the run has one.
         batch: clips that are computed together; fixed, so that an example comes out the same in any company.
         rate: frames a second of videos that are written.
@@ -162,6 +164,7 @@ class Sampling:
     restart: Restart | None = None
     guidance: AnyGuidance = field(default_factory=lambda: ClassifierFree(2.0))
     against: Null | PerturbedAttention | Weaker = field(default_factory=Null)
+    rollout: Cached | Recomputed | None = None
     augmentation: float = 0.0
     batch: int = 32
     rate: float = 8.0

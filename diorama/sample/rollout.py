@@ -135,6 +135,20 @@ class Recomputed:
 Past = Cached | Recomputed
 
 
+def usual(denoiser: Denoiser, frames: int) -> Past:
+    """How a denoiser of clips of so many latent frames goes on: it sees nothing farther away than there.
+
+    Raises `UserError` for one of single frames.
+    """
+    net = denoiser.net
+    chunk = net.config.together if isinstance(net, Transformer) else 1
+    if frames < 2 * chunk:
+        raise UserError("a network of single frames cannot go on from them: train it on clips")
+    if isinstance(net, Transformer) and net.config.causal:
+        return Cached((frames - chunk) // chunk * chunk, chunk)
+    return Recomputed(frames - frames // 2, frames // 2)
+
+
 def rollout(
     denoiser: Denoiser, past: Past, solver: Solver, taus: np.ndarray, ids: UInt32[Array, "b"], shape: Shape,
     asked: Iterable[Asked], *, seed: int, guidance: Guidance | None = None, frames: int | None = None,

@@ -7,7 +7,7 @@ import pytest
 
 from diorama.cli import recipes
 from diorama.cli.evaluate import strengths
-from diorama.cli.sample import asked, kept, numbered, picture, wanted
+from diorama.cli.sample import asked, kept, lasting, numbered, picture, wanted
 from diorama.core import UserError
 from diorama.media import write_png
 from diorama.run import Bucket, Run
@@ -53,6 +53,13 @@ def test_nothing_asked_draws_without_conditions(tiny: Run) -> None:
 def test_what_the_model_cannot_do(recipe: str, prompts: list[str], labels: list[str], said: str) -> None:
     with pytest.raises(UserError, match=said):
         wanted(recipes.resolve(recipe, []), prompts, labels, 1)
+
+
+def test_length_in_frames_or_seconds() -> None:
+    assert [lasting(None, None, 8.0), lasting(5, None, 8.0), lasting(None, 2.5, 8.0)] == [None, 5, 20]
+    for frames, seconds in ((5, 1.0), (None, 0.0), (None, float("nan"))):
+        with pytest.raises(UserError, match="--seconds"):
+            lasting(frames, seconds, 8.0)
 
 
 def test_ids() -> None:

@@ -57,6 +57,8 @@ def test_train_and_sample(catalogue: Path, tmp_path: Path, capfd: pytest.Capture
 
     assert sample("a") == sample("b")
     assert sample("c", "--guidance", "5") != sample("a")
+    sample("long", "--seconds", "1.5", "--then", "an eight")
+    assert len(read(tmp_path / "long" / "000005.mp4").frames) == 12
 
     code, out, err = run(capfd, "sample", folder, "--label", "b", "--frames", "1", "--ids", "0,1")
     assert code == 0, err
