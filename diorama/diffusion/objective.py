@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from diorama.core import random
 from diorama.core.array import Array, Float, Key, UInt32
+from diorama.core.errors import UserError
 from diorama.core.module import Module
 from diorama.diffusion.denoiser import Denoiser
 from diorama.net.condition import Signals
@@ -41,6 +42,7 @@ class Denoising:
         weighting: how much an error counts at each.
         independent: share of clips whose frames have noise times of their own (diffusion forcing, 2407.01392); of
             these, half have their first frame clean, so that a model learns to go on from a given picture.
+        block: how many frames in a row share each of those times: as many as a rollout makes together.
         stratified: spread the clips' noise times over the batch, one in each of b equally likely strata, so that the
             loss varies less from batch to batch. An example's time then depends on the batch that it comes in, though
             on neither devices, order nor accumulation. Frames' own times are drawn one by one all the same.
@@ -49,7 +51,12 @@ class Denoising:
     density: AnyDensity = field(default_factory=LogitNormal)
     weighting: X0 | Epsilon | V | Velocity | EDM | MinSNR | P2 | ELBO | Sigmoid = field(default_factory=Velocity)
     independent: float = 0.0
+    block: int = 1
     stratified: bool = False
+
+    def __post_init__(self) -> None:
+        if self.block < 1:
+            raise UserError(f"denoiser.objective.block is {self.block}: at least one frame has a noise time of its own")
 
     def times(
         self, process: Process, key: Key, ids: UInt32[Array, "b"], frames: int, place: Float[Array, "b"] | None = None
@@ -68,7 +75,8 @@ class Denoising:
         shared = jnp.broadcast_to(drawn[:, None], (len(ids), frames))
         if self.independent == 0 or frames == 1:
             return shared
-        own = self.density.sample(process, k2, ids, (frames,))
+        own = self.density.sample(process, k2, ids, (-(-frames // self.block),))
+        own = jnp.repeat(own, self.block, axis=1)[:, :frames]
         draw = random.uniform(k3, ids)[:, None]
         own = jnp.where((draw < self.independent / 2) & (jnp.arange(frames) == 0), 0.0, own)
         return jnp.where(draw < self.independent, own, shared)

@@ -211,3 +211,16 @@ def test_the_objective_in_bfloat16_is_near(model, run):
     low = run(Policy("bfloat16").enter(model), BATCH)
     assert low.value.dtype == jnp.float32
     assert float(low.value) == pytest.approx(float(run(model, BATCH).value), rel=0.02)
+
+
+def test_frames_of_a_block_share_their_noise_time():
+    ids = jnp.arange(64, dtype=jnp.uint32)
+    tau = np.asarray(Denoising(Uniform(), independent=1.0, block=2).times(RectifiedFlow(), KEY, ids, 5))
+    np.testing.assert_array_equal(tau[:, 2], tau[:, 3])
+    clean = tau[:, 0] == 0
+    np.testing.assert_array_equal(tau[~clean, 0], tau[~clean, 1])
+    assert 20 < clean.sum() < 44
+    assert (tau[:, 1] != tau[:, 2]).all()
+    assert (tau[:, 3] != tau[:, 4]).all()
+    with pytest.raises(UserError, match="block"):
+        Denoising(block=0)
