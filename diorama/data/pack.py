@@ -83,7 +83,7 @@ class PackedSource:
     def __getitem__(self, i: int) -> Example:
         examples = [self.sources[s][k] for s, k in self.rows[i]]
         media = [np.asarray(example["media"]) for example in examples]
-        parts = {
+        parts: dict[str, list[np.ndarray]] = {
             "media": [x.reshape(-1, 1, 1, x.shape[-1]) for x in media],
             "position": [np.indices(x.shape[:3], np.float32).reshape(3, -1).T for x in media],
             "segment": [np.full(x[..., 0].size, s, np.int32) for s, x in enumerate(media)],
