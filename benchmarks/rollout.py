@@ -144,9 +144,8 @@ def main() -> None:
     )
     rows = grown(denoiser, options.long)
     for row in rows:
-        print(
-            f"to frame {row['frame']:5.0f}: {row['ms']:6.1f} ms a frame ({row['cpu_ms']:.1f} of CPU), {row['mb']:.0f} MB"
-        )
+        each = f"{row['ms']:6.1f} ms a frame ({row['cpu_ms']:.1f} of CPU)"
+        print(f"to frame {row['frame']:5.0f}: {each}, {row['mb']:.0f} MB")
     off = {frame: astray(frame) for frame in (100, 1_000, 10_000)}
     print(f"angles that grow would be off by {off}")
     print(json.dumps({"turns": found, "long": rows, "astray": off, "steps": STEPS, "frames": FRAMES}))
