@@ -52,11 +52,11 @@ def test_train_sample_and_evaluate(tmp_path: Path, capfd: pytest.CaptureFixture[
     first = sample("a")
     assert first.shape == (5, 16, 16, 3)
     np.testing.assert_array_equal(sample("b"), first)
-    assert (sample("c", "--augmentation", "0.5") != first).any()
-    about = json.loads((tmp_path / "c" / "samples.jsonl").read_text())
+    assert (sample("noisy", "--augmentation", "0.5") != first).any()
+    about = json.loads((tmp_path / "noisy" / "samples.jsonl").read_text())
     assert about["large"]["augmentation"] == "0.5"
     assert run(capfd, "sample", folder / "large")[2].endswith("name the folder of the whole cascade\n")
-    code, out, err = run(capfd, "evaluate", folder, "--samples", "1")
+    code, out, err = run(capfd, "evaluate", folder, "--samples", "2")
     assert code == 0, err
     assert "memorised" in out
-    assert Folder(folder / "large").written().evaluation.samples == 1
+    assert Folder(folder / "large").written().evaluation.samples == 2

@@ -21,7 +21,7 @@ def stage(name: str, size: int, conditions: dict[str, LabelConfig | LowResolutio
             Train(examples=16),
         ),
         sampling=Sampling(solver=Euler(), steps=2, batch=4),
-        evaluation=Evaluation(samples=2, labels=None),
+        evaluation=Evaluation(samples=3, labels=None),
     )
 
 
