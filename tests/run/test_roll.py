@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 
 from diorama.core.errors import UserError
+from diorama.core.module import cast
 from diorama.media import read
+from diorama.net import TransformerConfig
+from diorama.net.places import Reach
 from diorama.run import Generator
 from diorama.run.roll import roll, write_rolls
-from diorama.sample.rollout import Recomputed
+from diorama.sample.rollout import Cached, Recomputed, usual
+from tests.net.tiny import made
 from tests.run.conftest import STILL, VIDEO
 
 
@@ -36,6 +40,18 @@ def test_longer_than_trained(generator):
     first = video(generator, 10, first=long[-1])
     assert (first[0] != long[0]).any()
     assert len(first) == 10
+
+
+def test_a_causal_transformer_remembers(generator):
+    """In bfloat16 too: its memory has the network's number format."""
+    net = TransformerConfig(width=12, depth=1, heads=2, patch=(1, 4, 4), reach=(Reach(future=0),))
+    config = replace(generator.run.denoiser.denoiser, net=net)
+    denoiser = cast(made(lambda key: config.init(key, 4)), "bfloat16")
+    assert usual(denoiser, 3) == Cached(window=2, chunk=1)
+    remembering = replace(generator, denoiser=denoiser)
+    long = video(remembering, 21)
+    assert long.shape == (21, 32, 32, 3)
+    np.testing.assert_array_equal(video(remembering, 10), long[:10])
 
 
 def test_what_the_recipe_says_is_done(generator):
