@@ -76,11 +76,11 @@ class Block(nn.Module):
 class SelfAttention(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
-        self.qkv, self.out, self.heads = nn.Linear(width, 3 * width), nn.Linear(width, width), heads
+        self.enter, self.out, self.heads = nn.Linear(width, 3 * width), nn.Linear(width, width), heads
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor] | None, mask: Tensor | None) -> Tensor:
         b, n, d = x.shape
-        q, k, v = self.qkv(x).view(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = self.enter(x).view(b, n, self.heads, 3, d // self.heads).permute(3, 0, 2, 1, 4)
         q, k = rms(q), rms(k)
         if turn is not None:
             q, k = rotary(q, *turn), rotary(k, *turn)
@@ -101,7 +101,7 @@ class CrossAttention(nn.Module):
         tokens = torch.cat([self.null.expand(b, 1, -1), tokens], 1)
         mask = F.pad(mask, (1, 0), value=True)
         q = self.q(x).view(b, n, self.heads, -1).transpose(1, 2)
-        k, v = self.kv(tokens).view(b, -1, 2, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        k, v = self.kv(tokens).view(b, -1, self.heads, 2, d // self.heads).permute(3, 0, 2, 1, 4)
         y = F.scaled_dot_product_attention(rms(q), rms(k), v, attn_mask=mask[:, None, None])
         return self.out(y.transpose(1, 2).reshape(b, n, d))
 

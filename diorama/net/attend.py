@@ -14,13 +14,14 @@ import jax
 import jax.numpy as jnp
 
 from diorama.core.array import Array, Bool, Float
+from diorama.core.layout import BATCH, over
 from diorama.net.places import Places, Reach, sees
 
 Way = Literal["auto", "xla", "cudnn", "chunked"]
 Heads = Float[Array, "b n k e"]
 Grid = tuple[int, int, int]
 
-MANY = 2**27  # scores (examples x heads x queries x keys) from which `auto` goes in pieces: half a gigabyte in float32
+MANY = 2**27  # scores (examples x heads x queries x keys) a device from which `auto` goes in pieces: half a gigabyte
 PIECE = 2**24  # scores a piece: large enough to keep cores busy
 EVERYWHERE = Reach()
 
@@ -84,18 +85,23 @@ def _attend(q: Heads, k: Heads, v: Heads, mask: Callable[[Array | slice], Array 
     """`mask(index)` is that of the queries of an index (None: they see everything)."""
     whole = jax.eval_shape(lambda: mask(slice(None)))
     flash = whole is None and q.dtype.itemsize == 2 and jax.default_backend() == "gpu"
-    scores = q.shape[0] * q.shape[1] * q.shape[2] * k.shape[1]
-    if way == "chunked" or (way == "auto" and not flash and scores > MANY):
+    if way == "chunked" or (way == "auto" and not flash and _scores(q, k) * q.shape[1] > MANY):
         return _pieces(q, k, v, mask)
     how: Literal["xla", "cudnn"] = "cudnn" if way == "cudnn" or (way == "auto" and flash) else "xla"
     table = None if whole is None else mask(slice(None))[:, None]  # type: ignore[index]
     return jax.nn.dot_product_attention(q, k, v, mask=table, implementation=how)
 
 
+def _scores(q: Heads, k: Heads) -> int:
+    """Of one query in all examples and heads that a device has."""
+    b, _, heads, _ = q.shape
+    return -(-b // over(BATCH)) * -(-heads // over(("tensor", "sequence"))) * k.shape[1]
+
+
 def _pieces(q: Heads, k: Heads, v: Heads, mask: Callable[[Array | slice], Array | None]) -> Heads:
     """Some queries at a time; the last piece repeats the last query."""
     b, n, heads, e = q.shape
-    size = max(1, min(n, PIECE // (b * heads * k.shape[1])))
+    size = max(1, min(n, PIECE // _scores(q, k)))
     index = jnp.minimum(jnp.arange(-(-n // size) * size), n - 1).reshape(-1, size)
 
     @jax.checkpoint
