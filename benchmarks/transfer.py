@@ -29,7 +29,7 @@ from diorama.train import AdamW, Train, train
 from diorama.train.optimizer import Widened
 
 BATCH, HELD = 64, 360
-RATES = tuple(float(2.0**i) for i in range(-12, -3))
+RATES = tuple(float(2.0**i) for i in range(-11, -4))
 
 
 def main() -> None:

@@ -38,11 +38,11 @@ class TransformerConfig:
         patch: latent cells along (t, h, w) that are one token.
         reach: how far tokens see, layer by layer in turn; distances are in tokens. `(Reach(future=0),)` is causal in
             time; `(Reach(past=0, future=0), Reach(rows=0, columns=0))` is space and time in turn.
-        text: whether tokens of text are asked by cross-attention, or attend together with the latents, with weights of
-            their own.
+        text: whether tokens of text are asked by cross-attention, attend together with the latents, with weights of
+            their own, or are none.
         registers: learned tokens that attend together with the latents (Darcet et al. 2024, arXiv 2309.16588).
-        modulation: whether each block makes its own of the embedding, or adds to one that all share, with a third fewer
-            parameters.
+        modulation: whether each block makes its own of the embedding, or adds to one that all share, with a quarter
+            fewer parameters.
         activation: of the perceptrons.
         mixing: a depth-wise 3 x 3 convolution over each frame's tokens in every block.
         previous: the tokens of the frame before are added to each frame's.
@@ -59,7 +59,7 @@ class TransformerConfig:
     heads: int = 4
     patch: tuple[int, int, int] = (1, 2, 2)
     reach: tuple[Reach, ...] = (Reach(),)
-    text: Literal["cross", "joint"] = "cross"
+    text: Literal["cross", "joint", "none"] = "cross"
     registers: int = 0
     modulation: Literal["own", "shared"] = "own"
     activation: Activation = "gelu"
@@ -132,8 +132,8 @@ class TransformerConfig:
 class Transformer(Module):
     """`(x, level, context) -> Output`; made by `TransformerConfig.init`.
 
-    Its intermediates are `blocks` (depth, b, t, h, w, d), the tokens after each block; `keys` and `values` (depth, b, n,
-    k, e), and `entered` (b, t, h, w, d), of which a `Memory` is made.
+    Its intermediates are `blocks` (depth, b, t, h, w, d), the tokens after each block; `keys` and `values`
+    (depth, b, n, k, e), and `entered` (b, t, h, w, d), of which a `Memory` is made.
     """
 
     enter: Linear
@@ -199,6 +199,8 @@ class Transformer(Module):
             raise UserError(
                 "packed clips need a network with net.patch=(1, 1, 1), net.mixing=false, net.previous=false"
             )
+        if context.tokens is not None and self.config.text == "none":
+            raise UserError("there is a text to say and the network hears none: set net.text to cross or joint")
         if context.memory is not None and not self.config.causal:
             raise UserError("only a network that is causal in time goes on from past frames: set net.reach to future=0")
         if context.memory is not None and sizes[0] % self.config.together:

@@ -176,5 +176,7 @@ def test_what_a_network_cannot_take_is_refused():
     net = net_of(TRANSFORMER)
     with pytest.raises(UserError, match=r"net.mixing=false"):
         RUN(net, X, LEVEL, Context(places=Places.grid(4, 4, 4)))
+    with pytest.raises(UserError, match=r"set net.text to cross or joint"):
+        RUN(net_of(replace(TRANSFORMER, text="none")), X, LEVEL, CONTEXT)
     with pytest.raises(UserError, match=r"net.head.width is 20"):
         replace(TRANSFORMER, head=HeadConfig(width=20)).init(jax.random.key(0), CHANNELS)
