@@ -34,7 +34,8 @@ class Modelability:
 
 
 NET = UNetConfig(widths=(32, 64))
-LINE = TransformerConfig(width=64, depth=4, patch=(1, 1, 1), mixing=False)  # for tokens that lie in a line, not on a grid
+# for tokens that lie in a line, not on a grid
+LINE = TransformerConfig(width=64, depth=4, patch=(1, 1, 1), mixing=False)
 OBJECTIVE = Denoising()
 BATCH, STRATA = 32, 8
 

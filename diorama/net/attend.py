@@ -22,7 +22,7 @@ Heads = Float[Array, "b n k e"]
 Grid = tuple[int, int, int]
 
 MANY = 2**27  # scores (examples x heads x queries x keys) a device from which `auto` goes in pieces: half a gigabyte
-PIECE = 2**24  # scores a piece: large enough to keep cores busy
+PIECE = 2**26  # scores a piece: enough queries that reading all keys for them is not what takes the time
 EVERYWHERE = Reach()
 
 

@@ -1,8 +1,9 @@
 """A family of transformers by one dial: width, depth and heads of each size.
 
 S, B, L and XL are those of DiT (Peebles & Xie 2023, arXiv 2212.09748, table 1); XXL and G have the width and depth of
-Wan 2.1's 1.3 B and 14 B models (arXiv 2503.20314), with perceptrons of four times the width (there: 5.8 and 2.7). All else stays as it is, so a size goes with any reach, text or patch. What is tuned at
-one size holds for the others if the optimiser knows for which width it was tuned (`train.optimizer`, `width`).
+Wan 2.1's 1.3 B and 14 B models (arXiv 2503.20314), with perceptrons of four times the width (there: 5.8 and 2.7). All
+else stays as it is, so a size goes with any reach, text or patch. What is tuned at one size holds for the others if the
+optimiser knows for which width it was tuned (`train.optimizer`, `width`).
 """
 
 from dataclasses import dataclass, replace

@@ -80,7 +80,8 @@ def test_short_cuts_and_pieces_are_the_whole_table(name, extra, way, monkeypatch
     monkeypatch.setattr(module, "PIECE", B * HEADS * N * 5)  # pieces of a few queries, of which the last is not full
     reach, (q, k, v) = REACHES[name], draw(0)
     said = Keys(*draw(1, 4)[:2], Places.nowhere(TEXT)) if extra else None
-    run = jax.jit(lambda q, k, v, said: attend_by_place(q, Keys(k, v, Places.grid(*GRID)), reach, GRID, None, said, way))
+    grid = Places.grid(*GRID)
+    run = jax.jit(lambda q, k, v, said: attend_by_place(q, Keys(k, v, grid), reach, GRID, None, said, way))
     position = np.asarray(Places.grid(*GRID).position[0])
     mask = np.broadcast_to(box(reach, position, position), (B, N, N))
     if said is not None:

@@ -40,5 +40,5 @@ def test_a_devices_tokens_lie_together(sequence):
 
 
 def test_clips_that_do_not_split_are_refused():
-    with mesh(5), pytest.raises(UserError, match="layout.sequence is 5 and divides neither"):
+    with mesh(5), pytest.raises(UserError, match=r"layout\.sequence is 5 and divides neither"):
         jax.eval_shape(by_token, X)

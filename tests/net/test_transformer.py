@@ -18,9 +18,7 @@ from tests.net.tiny import CHANNELS, TRANSFORMER, latents, net_of
 X = latents(t=4)
 LEVEL = jnp.asarray([[0.1, 0.5, 0.9, 0.3], [0.3, 0.3, 0.3, 0.3]])
 MASK = jnp.asarray([[True, True, False], [True, False, False]])
-CONTEXT = Context(
-    jax.random.normal(jax.random.key(2), (2, 16)), jax.random.normal(jax.random.key(3), (2, 3, 16)), MASK
-)
+CONTEXT = Context(jax.random.normal(jax.random.key(2), (2, 16)), jax.random.normal(jax.random.key(3), (2, 3, 16)), MASK)
 SPACE_TIME = (Reach(past=0, future=0), Reach(rows=0, columns=0))
 CAUSAL = (Reach(past=0, future=0), Reach(future=0, rows=0, columns=0))
 PLAIN = replace(TRANSFORMER, mixing=False, previous=False)
@@ -96,7 +94,7 @@ def test_a_pack_is_each_of_its_clips():
         places = [Places.grid(*x.shape[:3]).position[0] for x in clips]
         segment = jnp.asarray([[0] * sizes[0] + [1] * sizes[1] + [-1] * 3])
 
-        def row(parts):
+        def row(parts, n=n):
             whole = jnp.concatenate(parts)
             return jnp.pad(whole, [(0, n - len(whole))] + [(0, 0)] * (whole.ndim - 1))[None]
 

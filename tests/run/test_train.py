@@ -15,11 +15,11 @@ from diorama.process import density, rapsd
 from diorama.run import Bucket, CodecStage, Folder
 from diorama.run.latents import fingerprint
 from diorama.run.train import (
-    possible,
     clips,
     conditions,
     latents,
     learn_tokenizer,
+    possible,
     quantise,
     sources,
     train_codec,
