@@ -6,6 +6,8 @@ where training had begun. Anything else is a bug and keeps its traceback.
 """
 
 import importlib.metadata
+import os
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -71,4 +73,7 @@ def main(args: Sequence[str] | None = None) -> None:
         if said is None:
             raise
         complain(said)
+        jax = sys.modules.get("jax")
+        if jax and jax.distributed.is_initialized():
+            os._exit(1)  # in order, it would wait minutes for the other processes, which wait for it
         raise SystemExit(1) from None
