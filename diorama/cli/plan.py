@@ -28,6 +28,9 @@ def plan(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a setting, as of `train`.")
     ] = None,
+    transformer: Annotated[
+        str | None, typer.Option("--size", metavar="S", help="Of its transformer: XS, S, B, ..., as of `train`.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write all figures there.")] = None,
 ) -> None:
     """Say before a run what it needs on so many devices: memory, time, and what of the recipe does not fit together.
@@ -44,7 +47,7 @@ def plan(
     from diorama.run.plan import axes, lint
     from diorama.run.plan import plan as planned
 
-    run, known = recipes.resolve(recipe, settings or []), chip(kind)
+    run, known = recipes.resolve(recipe, settings or [], size=transformer), chip(kind)
     if known is None:
         names = ", ".join(each.name for each in CHIPS)
         raise UserError(f"--chip {kind} is not known: use one of {names}, or cpu, which is this machine")

@@ -3,6 +3,7 @@
 
 import difflib
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -58,24 +59,28 @@ def load(name: str, curation: bool = False) -> ModuleType:
     return module
 
 
-def resolve(name: str, settings: list[str], seed: int | None = None) -> "Run":
+def resolve(name: str, settings: list[str], seed: int | None = None, size: str | None = None) -> "Run":
     """The run of recipe `name`, or of the `config.txt` of another run, with `path=value` settings applied.
+
+    size: of the transformer, see `run.sizes`.
 
     Raises `UserError`, for a cascade too.
     """
     from diorama.core import UserError
     from diorama.run.cascade import Cascade
 
-    run = trainable(name, settings, seed)
+    run = trainable(name, settings, seed, size)
     if isinstance(run, Cascade):
         raise UserError(f"the recipe {name} is a cascade of runs, and one run is wanted here")
     return run
 
 
-def trainable(name: str, settings: list[str], seed: int | None = None) -> "Run | Cascade":
+def trainable(
+    name: str, settings: list[str], seed: int | None = None, size: str | None = None
+) -> "Run | Cascade":  # fmt: skip
     """As `resolve`, a cascade too: of a recipe, or of the `cascade.txt` of another one. Raises `UserError`.
 
-    seed: of a cascade, that of all its stages.
+    seed, size: of a cascade, those of all its stages.
     """
     from diorama.core import override, parse
     from diorama.run import Run
@@ -87,7 +92,22 @@ def trainable(name: str, settings: list[str], seed: int | None = None) -> "Run |
     else:
         made = _made(name, Run, Cascade)
     at = [f"stages.{i}." for i in range(len(made.stages))] if isinstance(made, Cascade) else [""]
-    return override(made, [*settings, *([] if seed is None else [f"{path}seed={seed}" for path in at])])
+    made = override(made, [*settings, *([] if seed is None else [f"{path}seed={seed}" for path in at])])
+    return made if size is None else _sized(made, size, settings)
+
+
+def _sized(made: "Run | Cascade", size: str, settings: list[str]) -> "Run | Cascade":
+    """With its transformers in that size. Raises `UserError`, also where `settings` say something else of it."""
+    from diorama.core import UserError
+    from diorama.run.cascade import Cascade
+    from diorama.run.sizes import resized
+
+    for setting in settings:
+        if setting.partition("=")[0].endswith((".net.width", ".net.depth", ".net.heads")):
+            raise UserError(f"--size {size} sets width, depth and heads, and so does --set {setting}: give one of them")
+    if isinstance(made, Cascade):
+        return replace(made, stages=tuple(resized(run, size) for run in made.stages))
+    return resized(made, size)
 
 
 def policy(name: str, settings: list[str]) -> "Curation":

@@ -26,6 +26,14 @@ def train(
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Change a setting; config.txt in RUN lists them all."),
     ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="S",
+            help="Of its transformer: XS, S, B, L, XL, XXL or G. Learning rates stay right.",
+            show_default="as the recipe says",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random; the same as --set seed=N.")] = None,
     coordinator: Annotated[
         str | None,
@@ -61,7 +69,7 @@ def train(
 
     if coordinator or processes is not None or process is not None:
         join(coordinator, processes, process)
-    made, catalogue = recipes.trainable(recipe, settings or [], seed), Catalogue(data, release=release)
+    made, catalogue = recipes.trainable(recipe, settings or [], seed, size), Catalogue(data, release=release)
     if trace:
         made = _traced(made, trace)
     path = out or Path("runs") / made.name

@@ -51,17 +51,15 @@ class PackedSource:
             at = np.arange(len(source)) + (rng.random() + number * GOLDEN) % 1  # systematic, as in `feed`
             drawn += [(s, min(int(i), len(source) - 1)) for i in np.searchsorted(ends, at, side="right")]
         rows: list[list[tuple[int, int]]] = []
-        room: dict[int, int] = {}  # of the rows that are not full
+        room: dict[int, list[int]] = {}  # rows by how much of them is empty
         for k in rng.permutation(len(drawn)):
             size = self.sizes[drawn[k][0]]
-            fits = [row for row, left in room.items() if left >= size]
-            if not fits:
+            left = min((n for n, held in room.items() if held and n >= size), default=self.tokens)
+            if not room.get(left):
                 rows.append([])
-            row = min(fits, key=room.__getitem__) if fits else len(rows) - 1
+            row = room[left].pop() if room.get(left) else len(rows) - 1
             rows[row].append(drawn[k])
-            room[row] = room.get(row, self.tokens) - size
-            if room[row] < min(self.sizes):
-                del room[row]
+            room.setdefault(left - size, []).append(row)
         return rows
 
     @property

@@ -1,5 +1,6 @@
 """The denoising objective: a re-weighted ELBO (Kingma & Gao 2023), one noise time a clip or one a frame."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import jax
@@ -19,6 +20,11 @@ from diorama.train import Loss
 
 BANDS = 4  # of noise time, for the log
 AnyDensity = Uniform | LogitNormal | LogNormal | UniformLogSNR | Spectral | FromSpectrum
+Mean = Callable[[Array], Array]
+
+
+def _of_frames(x: Float[Array, "b t"]) -> Float[Array, "b"]:
+    return x.mean(1)
 
 
 class Noised(Module):
@@ -99,16 +105,17 @@ class Denoising:
         signals = model.conditions.drop(model.conditions.signals(batch), k_drop, ids)
         return Noised(x0, epsilon, tau, process.add_noise(x0, epsilon, tau), signals)
 
-    def loss(self, model: Denoiser, given: "Noised", prediction: Prediction) -> Loss:
-        """How far the answer is off, and the same by bands of noise time."""
+    def loss(self, model: Denoiser, given: "Noised", prediction: Prediction, mean: Mean = _of_frames) -> Loss:
+        """How far the answer is off, and the same by bands of noise time; `mean` (b, t) -> (n,) is over each example,
+        NaN where there is none."""
         process, tau = model.process.of(given.x0.shape[1:]), given.tau
         errors = self._errors(process, prediction, given.x0, given.epsilon, tau)
-        each = errors.mean(1)
-        metrics = _by_band("loss", each, tau)
+        each = mean(errors)
+        metrics = _by_band("loss", each, mean(tau))
         if model.uncertainty is None:
             return Loss(errors.mean(), metrics, each)
         u = jnp.where(tau > 0, model.uncertainty(process.logsnr(tau)), 0.0)
-        return Loss((errors * jnp.exp(-u) + u).mean(), metrics | _by_band("uncertainty", u.mean(1), tau), each)
+        return Loss((errors * jnp.exp(-u) + u).mean(), metrics | _by_band("uncertainty", mean(u), mean(tau)), each)
 
     def at(self, model: Denoiser, x0: Array, epsilon: Array, tau: Array, signals: dict) -> Float[Array, "b"]:
         """The weighted error of each example at noise times `tau (b, t)` that are given; a clean frame has none."""
@@ -124,8 +131,8 @@ class Denoising:
         return (expand(weight, x0.ndim) * error(prediction, x0, epsilon)).mean((2, 3, 4))
 
 
-def _by_band(name: str, values: Float[Array, "b"], tau: Float[Array, "b t"]) -> dict[str, Array]:
+def _by_band(name: str, values: Float[Array, "n"], tau: Float[Array, "n"]) -> dict[str, Array]:
     """The mean of `values` in each band of noise time; NaN in one where there is none."""
-    band = jnp.clip((tau.mean(1) * BANDS).astype(int), 0, BANDS - 1)
-    found = [(values * (band == i)).sum() / jnp.maximum((band == i).sum(), 1) for i in range(BANDS)]
+    band = jnp.where(jnp.isnan(tau), -1, jnp.clip((tau * BANDS).astype(int), 0, BANDS - 1))
+    found = [jnp.where(band == i, values, 0).sum() / jnp.maximum((band == i).sum(), 1) for i in range(BANDS)]
     return {f"{name}_tau{i}": jnp.where((band == i).any(), mean, jnp.nan) for i, mean in enumerate(found)}

@@ -21,8 +21,8 @@ class PackedDenoising:
     """`Denoising` over rows of clips (`data.pack`): every clip meets the noise and noise times that it meets alone.
 
     The loss is the sum over a row's tokens by the length of the row, so that a long clip counts more than a short one,
-    and neither accumulation nor what else is in a row changes what a clip is worth. With networks that take packs
-    (`Transformer`).
+    and neither accumulation nor what else is in a row changes what a clip is worth; what is logged by noise time and
+    by source goes by clips. With networks that take packs (`Transformer`).
 
     Args:
         of: density, weighting, and the share of clips with noise times of their own for each frame.
@@ -35,13 +35,13 @@ class PackedDenoising:
 
     def __post_init__(self) -> None:
         if self.of.stratified:
-            raise UserError("noise times of packed clips are drawn clip by clip: set objective.stratified to false")
+            raise UserError("noise times of packed clips are drawn clip by clip: set objective.stratified to False")
 
     def __call__(self, model: Denoiser, batch: dict[str, Array], key: Key) -> Loss:
         """Args: `batch` as `PackedSource` gives it. Raises `UserError` for a process that goes by a clip's shape."""
         x0, segment = batch["media"], batch["segment"]
         b, c = len(x0), x0.shape[-1]
-        process = _process(model.process)
+        process = alike(model.process)
         k_tau, k_noise, k_drop = jax.random.split(key, 3)
         ids = batch["clip"].reshape(-1)
         clip = jnp.maximum(segment, 0) + batch["clip"].shape[1] * jnp.arange(b)[:, None]  # (b, n), of all clips
@@ -55,8 +55,16 @@ class PackedDenoising:
         epsilon = drawn[clip, batch["index"]]
         x = process.add_noise(x0, epsilon, tau)
         given = Noised(x0, epsilon, tau, x, self._signals(model, batch, k_drop, ids))  # type: ignore[arg-type]
-        loss = self.of.loss(model, given, model(given.x, given.tau, given.signals))
-        return replace(loss, metrics=loss.metrics | {"filled": (segment >= 0).mean()})
+
+        def mean(x: Array) -> Array:  # over each clip
+            return jnp.zeros(len(ids)).at[clip].add(x * (segment >= 0)) / held
+
+        held = jnp.zeros(len(ids)).at[clip].add(segment >= 0)
+        held = jnp.where(held > 0, held, jnp.nan)
+        loss = self.of.loss(model, given, model(given.x, given.tau, given.signals), mean)
+        assert loss.each is not None
+        metrics = loss.metrics | {"filled": (segment >= 0).mean()}
+        return replace(loss, metrics=metrics, each=loss.each.reshape(batch["clip"].shape))
 
     def _signals(self, model: Denoiser, batch: dict[str, Array], key: Key, ids: Array) -> Packed:
         flat = {name: batch[name].reshape(len(ids), *batch[name].shape[2:]) for name in model.conditions.embedders}
@@ -64,8 +72,8 @@ class PackedDenoising:
         return Packed(signals, Places(batch["position"], batch["segment"]))
 
 
-def _process(process: Process) -> Process:
-    """The process of all clips alike."""
+def alike(process: Process) -> Process:
+    """The process, which is that of clips of any shape. Raises `UserError` for one that is not."""
     if process.of((2, 3, 5, 7)) != process or not isinstance(process.noise, White):
         raise UserError("packed clips go through one process with white noise: set no shift by size, and no colour")
     return process

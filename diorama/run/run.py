@@ -16,6 +16,7 @@ from diorama.interop.diffusers import AutoencoderKLConfig, PretrainedConfig
 from diorama.net import LowResolutionConfig
 from diorama.process import Process
 from diorama.run.against import Null, PerturbedAttention, Weaker
+from diorama.run.packing import Packing
 from diorama.run.trained import TrainedConfig
 from diorama.sample import AnyGuidance, AnySolver, ClassifierFree, Heun
 from diorama.sample.grid import AnyGrid, Uniform
@@ -123,6 +124,7 @@ class DenoiserStage:
         latents: which variants of every clip it is trained on.
         align: terms beside the objective's loss, on what the network computes on the way (`diorama.diffusion.align`).
         features: of the clips by a frozen encoder, where such a term is to align to them.
+        packing: train on rows of clips from all buckets, and not on one bucket's batch after another's.
     """
 
     denoiser: DenoiserConfig
@@ -132,8 +134,11 @@ class DenoiserStage:
     latents: Variants = field(default_factory=Variants)
     align: tuple[AnyAlignment, ...] = ()
     features: OwnPlaces | PretrainedPlaces | None = None
+    packing: Packing | None = None
 
     def __post_init__(self) -> None:
+        if self.packing:
+            self.packing.check(self)
         reads = Aligned(self.objective, self.align).reads
         if reads and self.features is None:
             raise UserError("a term of align reads an encoder's features: give features=OwnPlaces(), or leave it out")

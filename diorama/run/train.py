@@ -30,6 +30,7 @@ from diorama.run.features import check, features, learned
 from diorama.run.folder import Folder, codec_like
 from diorama.run.generate import Generator
 from diorama.run.latents import Cache, draw, fingerprint, views
+from diorama.run.packing import turns
 from diorama.run.resolution import beside, low_of
 from diorama.run.run import Bucket, CodecStage, Learned, Run, Taken
 from diorama.run.trained import TrainedConfig
@@ -73,6 +74,8 @@ def possible(run: Run, catalogue: Catalogue, folder: Folder) -> None:
         jax.eval_shape(lambda net, x, level, *more: net(x, level, Context(aligned=next(iter(more), None))),
                        net, x, level, *more)  # fmt: skip
     check(run.denoiser, codec.config, [shape[1:] for shape in shapes])
+    if run.denoiser.packing:
+        run.denoiser.packing.fits([shape[1:] for shape in shapes])
 
 
 def _codec(config: Learned | Taken | PixelCodecConfig, folder: Folder) -> Codec | PixelCodec:
@@ -275,14 +278,14 @@ def train_denoiser(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     fitting = [bucket for bucket, _ in sources(catalogue, stage.buckets)]
     given = [(b, s) for b in fitting if (s := latents(run, catalogue, folder, b))]
     names, given = with_sources(catalogue, given)
-    found = [(s, b.batch, b.weight) for b, s in given]
     back = [(b, s, latents(run, catalogue, folder, b, "test")) for b, s in given] if stage.train.validate else []
     run = folder.fitted(run)
     several = len(views(stage.latents)) > 1
+    init, objective = learned(run, folder)
+    found, objective = turns(run.denoiser, given, objective, run.seed)
     batches = loader(
         found, seed=run.seed + 1, **run.layout.share._asdict(), augment=draw if several else None
     )
-    init, objective = learned(run, folder)
     objective = BySource(objective, names) if names else objective
     train(
         stage.train, init, objective, batches, folder.path / "denoiser",

@@ -35,7 +35,7 @@ class BySource(Module):
         found = {}
         for i, name in enumerate(self.names):
             here = source == i
-            found[f"loss_{name}"] = jnp.where(here.any(), (out.each * here).sum() / here.sum(), jnp.nan)
+            found[f"loss_{name}"] = jnp.where(here.any(), jnp.where(here, out.each, 0).sum() / here.sum(), jnp.nan)
         if taken := sorted(found.keys() & out.metrics.keys()):
             raise UserError(f"a source of data cannot be called '{taken[0].removeprefix('loss_')}': the log has that")
         return Loss(out.value, out.metrics | found, out.each)

@@ -26,12 +26,13 @@ class Loss(Module):
     value: float32 scalar, the mean over the examples of the batch: this is minimised.
     metrics: float32 scalars to be averaged into the log. One that is NaN (no example of that kind in this batch) is
         left out of the average. All batch shapes of a run give the same names.
-    each: (b,) the part of `value` that is of each example, for the log; None where it has none.
+    each: (b,) the part of `value` that is of each example, for the log; (b, s) where an example is a row of s clips;
+        None where it has none.
     """
 
     value: Float[Array, ""]
     metrics: dict[str, Float[Array, ""]]
-    each: Float[Array, "b"] | None = None
+    each: Float[Array, "b *s"] | None = None
 
 
 class Objective(Protocol):

@@ -12,6 +12,7 @@ from diorama.data import ArraySource
 from diorama.data.feed import collate
 from diorama.data.pack import PackedSource
 from diorama.diffusion import DenoiserConfig, Denoising
+from diorama.diffusion.objective import BANDS
 from diorama.diffusion.packed import PackedDenoising
 from diorama.process import Coloured, RectifiedFlow, ShiftedBySize
 from tests.net.tiny import CHANNELS, LABEL, TEXT, TRANSFORMER, made
@@ -45,13 +46,27 @@ def test_each_clip_meets_what_it_meets_alone():
     packed = PackedSource(SOURCES, 24, plans=1, fill={"label": -1})
     batch = collate([packed[i] for i in range(len(packed))])
     loss = jax.jit(PackedDenoising(objective, packed.longest, packed.frames))(MODEL, batch, KEY)
-    total = 0.0
+    total, each, bands = 0.0, {}, {}
     for part in SOURCES:
         alone = collate([part[i] for i in range(len(part))])
         cells = np.prod(alone["media"].shape[1:4])
-        total += float(jax.jit(objective)(MODEL, alone, KEY).value) * len(part) * cells
+        own = jax.jit(objective)(MODEL, alone, KEY)
+        total += float(own.value) * len(part) * cells
+        each |= dict(zip(alone["id"], np.asarray(own.each), strict=True))
+        tau = objective.noised(MODEL, alone, KEY).tau.mean(1)
+        bands |= dict(zip(alone["id"], np.minimum(np.asarray(tau * BANDS).astype(int), BANDS - 1), strict=True))
     assert float(loss.value) == pytest.approx(total / batch["segment"].size, rel=1e-5)
     assert float(loss.metrics["filled"]) == pytest.approx(packed.filled)
+    found = np.asarray(loss.each)
+    there = ~np.isnan(found)
+    assert sorted(batch["clip"][there]) == sorted(each)
+    np.testing.assert_allclose(found[there], [each[i] for i in batch["clip"][there]], rtol=1e-4)
+    for band in range(BANDS):
+        held = [each[i] for i in each if bands[i] == band]
+        if held:
+            assert float(loss.metrics[f"loss_tau{band}"]) == pytest.approx(np.mean(held), rel=1e-4)
+        else:
+            assert np.isnan(loss.metrics[f"loss_tau{band}"])
 
 
 def test_gradient_by_parts_is_that_of_the_whole():

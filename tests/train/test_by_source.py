@@ -34,6 +34,16 @@ def test_each_source_has_the_mean_of_its_examples():
         BySource(objective, ("tau0", "b"))(model, batch, None)
 
 
+def test_rows_of_clips_are_told_apart_clip_by_clip():
+    def rowed(model, batch, key):
+        return Loss(jnp.float32(0), {}, jnp.array([[1.0, 3.0, jnp.nan], [5.0, jnp.nan, jnp.nan]]))
+
+    batch = {"source": np.array([[0, 1, -1], [1, -1, -1]])}
+    out = BySource(rowed, ("a", "b", "c"))(None, batch, None).metrics
+    assert (float(out["loss_a"]), float(out["loss_b"])) == (1, 4)
+    assert np.isnan(out["loss_c"])
+
+
 def test_the_log_has_them_and_training_does_not_feel_it(tmp_path):
     config = Train(32, log_every=8)
     plain = train(config, Net.init, objective, Listed([rows(range(8))] * 4), tmp_path / "a", seed=0)

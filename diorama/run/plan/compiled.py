@@ -34,9 +34,11 @@ from diorama.core.errors import UserError
 from diorama.core.flops import PRODUCTS, flops
 from diorama.core.layout import Layout
 from diorama.core.random import stream
+from diorama.diffusion import Denoising
 from diorama.net import LabelConfig, LowResolutionConfig, TextConfig
 from diorama.process.density import FromSpectrum
 from diorama.run.folder import codec_like
+from diorama.run.packing import Packing
 from diorama.run.run import Bucket, CodecStage, Run, Taken
 from diorama.train import State, Train
 from diorama.train.checkpoint import abstract
@@ -116,7 +118,7 @@ def compiled(run: Run, job: Job, *, node: int, memory: float = np.inf, halved: b
     """
     began = time.perf_counter()
     layout = replace(run.layout, **job.layout)
-    given = shapes(run, job.stage, buckets(run, job.stage)[job.bucket], layout, halved)
+    given = shapes(run, job.stage, batches(run, job.stage)[job.bucket], layout, halved)
     held = _bytes(given.state)
     if held > memory:
         raise UserError(f"the state alone takes {held / 1e9:.1f} GB of a device")
@@ -181,8 +183,30 @@ def parts(run: Run, stage: Stage, bucket: Bucket) -> tuple[Train, Objective, Any
         aim = replace(aim, density=density.fitted(GUESSED))
     init = partial(how.denoiser.init, channels=codec.config.channels)
     media = bucket.batch, *codec.latent_shape(*sizes)
+    if how.packing:
+        return _packed(run, how.packing, aim, init)
     given = {name: _signal(name, config, media) for name, config in how.denoiser.conditions.items()}
     return how.train, aim, init, _batch(bucket, media[1:]) | given
+
+
+def _packed(run: Run, packing: Packing, aim: Denoising, init: Any) -> tuple[Train, Objective, Any, dict[str, Any]]:
+    """As `parts`, of rows as full as rows of clips of all shapes can be."""
+    codec, how, b, n = codec_of(run), run.denoiser, packing.rows, packing.tokens
+    shapes = [codec.latent_shape(bucket.frames, bucket.height, bucket.width) for bucket in how.buckets]
+    packing.fits(shapes)
+    s = n // min(t * h * w for t, h, w, _ in shapes)
+    said = {
+        name: jax.ShapeDtypeStruct((b, s, *each.shape[1:]), each.dtype)
+        for name, config in how.denoiser.conditions.items()
+        for each in [_signal(name, config, (b, *shapes[0]))]
+    }
+    rows = {
+        "media": jax.ShapeDtypeStruct((b, n, 1, 1, codec.config.channels), jnp.float32),
+        "position": jax.ShapeDtypeStruct((b, n, 3), jnp.float32),
+        "segment": jax.ShapeDtypeStruct((b, n), jnp.int32), "index": jax.ShapeDtypeStruct((b, n), jnp.int32),
+        "clip": jax.ShapeDtypeStruct((b, s), jnp.uint32), "id": jax.ShapeDtypeStruct((b,), jnp.uint32),
+    }  # fmt: skip
+    return how.train, packing.objective(aim, shapes), init, rows | said
 
 
 def buckets(run: Run, stage: Stage) -> tuple[Bucket, ...]:
@@ -190,6 +214,14 @@ def buckets(run: Run, stage: Stage) -> tuple[Bucket, ...]:
     if stage == "codec":
         return run.codec.buckets if run.codec.learned else ()
     return run.denoiser.buckets
+
+
+def batches(run: Run, stage: Stage) -> tuple[Bucket, ...]:
+    """What the stage's steps are compiled for: its buckets, or packs, of which the largest bucket's clips tell."""
+    found, packing = buckets(run, stage), run.denoiser.packing if stage == "denoiser" else None
+    if packing is None:
+        return found
+    return (replace(max(found, key=lambda b: b.frames * b.height * b.width), batch=packing.rows),)
 
 
 def codec_of(run: Run) -> Codec | PixelCodec:

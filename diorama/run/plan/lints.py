@@ -8,17 +8,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 
 import jax
+import numpy as np
 
 from diorama.core.errors import UserError
 from diorama.process.density import FromSpectrum
 from diorama.run.against import Null
-from diorama.run.plan.compiled import Stage, buckets, codec_of, parts
+from diorama.run.plan.compiled import Stage, batches, buckets, codec_of, parts
 from diorama.run.run import Bucket, Run
 from diorama.sample import grid
 from diorama.train import Role, State, Train
 from diorama.train.rate import InverseSquareRoot
 
 Lint = Callable[[Run], Iterator[str]]
+MOST_SHAPES = 32
+FULL = 0.85  # of a row, at the least
 
 
 def lint(run: Run) -> list[str]:
@@ -192,9 +195,37 @@ def heads(run: Run) -> Iterator[str]:
         yield f"layout.tensor = {tensor} does not divide denoiser.denoiser.net.heads = {net.heads}: change either"
 
 
+def compilations(run: Run) -> Iterator[str]:
+    """Shapes that compiling takes longer than training is worth."""
+    for stage, _ in _trained(run):
+        number = len({(b.frames, b.height, b.width, b.batch) for b in batches(run, stage)})
+        if number > MOST_SHAPES:
+            yield (
+                f"{stage}.buckets have {number} shapes, and a step is compiled for each: take fewer lengths or ratios, "
+                "or for a transformer denoiser.packing"
+            )
+
+
+def empty(run: Run) -> Iterator[str]:
+    """Rows that no clips fill, however they are put together."""
+    packing, codec = run.denoiser.packing, codec_of(run)
+    if packing is None:
+        return
+    sizes = {int(np.prod(codec.latent_shape(b.frames, b.height, b.width)[:3])) for b in run.denoiser.buckets}
+    sums = {0}
+    for n in range(1, packing.tokens + 1):
+        if any(n - size in sums for size in sizes):
+            sums.add(n)
+    if max(sums) < FULL * packing.tokens:
+        yield (
+            f"denoiser.packing.tokens is {packing.tokens:,}, of which clips fill {max(sums):,} at the most: set it to "
+            "that, or to a multiple"
+        )
+
+
 LINTS: tuple[Lint, ...] = (
     undivided, shapes, warmup, decay, intervals, averages, still, rollout, windows, motion, guidance, spectrum, critic,
-    names, heads,
+    names, heads, compilations, empty,
 )  # fmt: skip
 
 
@@ -206,7 +237,7 @@ def _trained(run: Run) -> Iterator[tuple[Stage, Train]]:
 
 
 def _stages(run: Run) -> Iterator[tuple[Stage, Train, Bucket]]:
-    """Every stage that learns with each of its buckets."""
+    """Every stage that learns with each of its buckets, or its packs."""
     for stage, train in _trained(run):
-        for bucket in buckets(run, stage):
+        for bucket in batches(run, stage):
             yield stage, train, bucket

@@ -13,7 +13,7 @@ from diorama.core.chips import Chip
 from diorama.core.errors import UserError
 from diorama.core.layout import AXES
 from diorama.core.progress import progress
-from diorama.run.plan.compiled import Compiled, Job, Stage, buckets, codec_of
+from diorama.run.plan.compiled import Compiled, Job, Stage, batches, codec_of
 from diorama.run.plan.roofline import Seconds, seconds
 from diorama.run.run import Bucket, Run
 from diorama.train import Train
@@ -111,7 +111,8 @@ def plan(run: Run, devices: int, chip: Chip, fixed: dict[str, int] | None = None
     choices = [fixed] if fixed else layouts(devices)
     if prod(choices[0].values()) != devices:
         raise UserError(f"the layout {choices[0]} is not of {devices} devices: their product is to be their number")
-    largest = max(range(len(run.denoiser.buckets)), key=lambda i: _numbers(run.denoiser.buckets[i]))
+    own = batches(run, "denoiser")
+    largest = max(range(len(own)), key=lambda i: _numbers(own[i]))
     jobs = [Job("denoiser", largest, layout) for layout in choices]
     answers = compile_all(run, jobs, devices, chip, "layouts")
     tried = sorted((_tried(run, answer, job.layout, devices, chip) for job, answer in answers), key=_rank)
@@ -119,14 +120,14 @@ def plan(run: Run, devices: int, chip: Chip, fixed: dict[str, int] | None = None
         return Plan(run, chip, devices, tuple(tried), ())
     best = tried[0]
     stages: tuple[Stage, ...] = ("codec", "denoiser")
-    places = [(stage, i) for stage in stages for i in range(len(buckets(run, stage)))]
+    places = [(stage, i) for stage in stages for i in range(len(batches(run, stage)))]
     rest = [Job(*place, best.layout) for place in places if place != ("denoiser", largest)]
     found = {("denoiser", largest): best.found} | {
         (job.stage, job.bucket): answer for job, answer in compile_all(run, rest, devices, chip, "steps")
     }
     steps = []
     for stage, i in places:
-        answer, bucket = found[stage, i], buckets(run, stage)[i]
+        answer, bucket = found[stage, i], batches(run, stage)[i]
         if not isinstance(answer, Compiled):
             raise UserError(f"the {stage} on clips of {bucket}: {answer}")
         compute = train_of(run, stage).policy.compute

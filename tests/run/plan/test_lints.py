@@ -13,6 +13,7 @@ from diorama.net import LabelConfig, TransformerConfig, UNetConfig
 from diorama.net.places import Reach
 from diorama.process.density import FromSpectrum
 from diorama.run import Bucket, CodecStage, DenoiserStage, Run
+from diorama.run.packing import Packing
 from diorama.run.plan import lints as rules
 from diorama.run.plan.lints import lint
 from diorama.train import Role, Train
@@ -44,6 +45,7 @@ def net(of, **more):
 SMALL = Bucket(height=8, width=8, batch=8)
 TINY = Bucket(height=4, width=4, batch=8)
 STILL, CAUSAL = (TransformerConfig(width=8, depth=1, heads=2, reach=(Reach(future=n),)) for n in (None, 0))
+PACKS = TransformerConfig(width=8, depth=1, heads=2, patch=(1, 1, 1), mixing=False, previous=False)
 LATE = replace(SOUND.codec, loss=CodecLoss(adversary=Adversary(start=1000)))
 CASES = [
     (rules.undivided, changed("layout.data=3", "codec.buckets.0.batch=9"), "a batch of 8 does not divide"),
@@ -69,6 +71,8 @@ CASES = [
     (rules.spectrum, changed(objective=Denoising(density=FromSpectrum()), buckets=(TINY,)), "are 2x2, and a spectrum"),
     (rules.critic, replace(SOUND, codec=LATE), "adversary starts after 1,000"),
     (rules.names, changed('evaluation.names=("a", "b")'), "names has 2 names and the label 3"),
+    (rules.compilations, changed(buckets=tuple(replace(CLIP, batch=n) for n in range(8, 48))), "have 40 shapes"),
+    (rules.empty, net(PACKS, packing=Packing(200, 2)), "is 200, of which clips fill 128 at the most"),
     (rules.heads, replace(SOUND, layout=Layout(tensor=4)), "layout.tensor = 4 does not divide"),
 ]
 
@@ -82,6 +86,14 @@ def test_what_is_found(rule, run, said):
 
 def test_a_sound_run_is_left_alone():
     assert lint(SOUND) == []
+
+
+def test_packs_are_looked_at_as_packs():
+    sound = net(PACKS, packing=Packing(256, 2))
+    assert lint(sound) == []
+    assert list(rules.compilations(replace(sound, denoiser=replace(sound.denoiser, buckets=(CLIP,) * 40)))) == []
+    assert "a batch of 2 does not divide" in lint(replace(sound, layout=Layout(data=4)))[0]
+    assert "make rows as long" in lint(net(PACKS, packing=Packing(64, 2)))[0]
 
 
 def test_every_lint_is_demonstrated():
