@@ -58,6 +58,12 @@ def test_that_nothing_goes_is_told(found, capsys):
     assert "the state alone takes 90 GB" in out
 
 
+def test_size_is_that_of_the_transformer(found):
+    asked = found()
+    plan("digits", kind="h100", settings=["denoiser.denoiser.net=TransformerConfig"], transformer="S")
+    assert asked["given"][0].denoiser.denoiser.net.width == 384
+
+
 def test_chips_that_are_not_known_are_refused():
     with pytest.raises(UserError, match="--chip abacus is not known: use one of h100, h200"):
         plan("digits", kind="abacus")
