@@ -4,6 +4,7 @@ One shape serves them all, and little of it is empty. Which clips share a row is
 like any others: with random access, ids, and any order.
 """
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,15 +52,18 @@ class PackedSource:
             at = np.arange(len(source)) + (rng.random() + number * GOLDEN) % 1  # systematic, as in `feed`
             drawn += [(s, min(int(i), len(source) - 1)) for i in np.searchsorted(ends, at, side="right")]
         rows: list[list[tuple[int, int]]] = []
-        room: dict[int, list[int]] = {}  # rows by how much of them is empty
+        room: list[tuple[int, int]] = []  # how much of a row is empty, and its number, sorted
         for k in rng.permutation(len(drawn)):
             size = self.sizes[drawn[k][0]]
-            left = min((n for n, held in room.items() if held and n >= size), default=self.tokens)
-            if not room.get(left):
+            place = bisect_left(room, (size, 0))
+            if place == len(room):
                 rows.append([])
-            row = room[left].pop() if room.get(left) else len(rows) - 1
+                left, row = self.tokens, len(rows) - 1
+            else:
+                left, row = room.pop(place)
             rows[row].append(drawn[k])
-            room.setdefault(left - size, []).append(row)
+            if left - size >= min(self.sizes):
+                insort(room, (left - size, row))
         return rows
 
     @property

@@ -49,6 +49,9 @@ class DenoiserConfig:
     def __post_init__(self) -> None:
         if sum(isinstance(config, LowResolutionConfig) for config in self.conditions.values()) > 1:
             raise UserError("conditions hold a low resolution twice: one that is smaller and slower says it all")
+        said = any(isinstance(config, TextConfig) for config in self.conditions.values())
+        if said and isinstance(self.net, TransformerConfig) and self.net.text == "none":
+            raise UserError("denoiser.conditions hold a text, and net.text is none: set it to cross or joint")
 
     @property
     def low(self) -> tuple[str, LowResolutionConfig] | None:

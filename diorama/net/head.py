@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from diorama.core.array import Array, Float, Key
 from diorama.core.errors import UserError
-from diorama.core.module import Module, scan, stack
+from diorama.core.module import Module, Remat, scan, stack
 from diorama.net.block import Block, Sight
 from diorama.net.condition import Context
 from diorama.net.layers import Linear, rms
@@ -76,8 +76,9 @@ class Head(Module):
     leave: Linear
 
     def __call__(
-        self, cells: Float[Array, "b t h w i"], tokens: Float[Array, "b t h w d"], embedding: Array, sight: Sight
-    ) -> Float[Array, "b t h w o"]:
+        self, cells: Float[Array, "b t h w i"], tokens: Float[Array, "b t h w d"], embedding: Array, sight: Sight,
+        remat: Remat = "none",
+    ) -> Float[Array, "b t h w o"]:  # fmt: skip
         """Every token's own embedding modulates it, of its noise level and of what the network says of it."""
         own = jax.nn.silu(self.level(embedding) + self.said(rms(tokens).astype(tokens.dtype)))
         sight = Sight(own, 0.0, Context(), sight.places, None, sight.grid, sight.way)
@@ -85,6 +86,6 @@ class Head(Module):
         def call(block: Block, x: Array) -> tuple[Array, None]:
             return block(x, None, sight, None, None)[0], None
 
-        x, _ = scan(self.blocks, self.enter(cells), call)
+        x, _ = scan(self.blocks, self.enter(cells), call, remat)
         scale, shift = jnp.split(self.film(own), 2, axis=-1)
         return self.leave(rms(x).astype(x.dtype) * (1 + scale) + shift)

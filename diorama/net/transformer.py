@@ -178,7 +178,7 @@ class Transformer(Module):
         sight = Sight(embedding, shared, context, places, beside_places, grid, self.config.attention)
         x, features, keys, values = self._run(x, beside, sight, context)
         if self.head is not None:
-            x = self.head(cells, x, embedding, sight)
+            x = self.head(cells, x, embedding, sight, self.config.remat)
         else:
             assert self.film is not None
             assert self.leave is not None

@@ -30,7 +30,8 @@ def roll(
     Args:
         prompts: what it shows, one after the other, each for an equal part of it.
         label: its class, -1 for none.
-        number: its example id; the same id, prompts and seed give the same video, and a longer one begins with it.
+        number: its example id; the same id, prompts and seed give the same video. With one prompt, a longer one begins
+            with it.
         bucket: clips as the run was trained on.
         sampling: how; the run's own if None. `sampling.rollout` says how pieces see those before them.
         first: its first frame (h, w, 3) uint8, if it is known.

@@ -74,6 +74,8 @@ def possible(run: Run, catalogue: Catalogue, folder: Folder) -> None:
         jax.eval_shape(lambda net, x, level, *more: net(x, level, Context(aligned=next(iter(more), None))),
                        net, x, level, *more)  # fmt: skip
     check(run.denoiser, codec.config, [shape[1:] for shape in shapes])
+    if run.denoiser.train.validate and not any(clips(catalogue, b, "test") for b in run.denoiser.buckets):
+        raise UserError("denoiser.train.validate is set and nothing is held back: curate anew, or set it to None")
     if run.denoiser.packing:
         run.denoiser.packing.fits([shape[1:] for shape in shapes])
 
@@ -177,9 +179,7 @@ def train_codec(run: Run, catalogue: Catalogue, folder: Folder) -> None:
         pairs = [np.concatenate(pair, axis=1) for pair in zip(look, quantise(again), strict=True)]
         contact_sheet(pairs, where / f"{examples:09d}.png", columns=8, smallest=64)
 
-    batches = loader(
-        [(s, b.batch, b.weight) for b, s in found], seed=run.seed, **run.layout.share._asdict()
-    )
+    batches = loader([(s, b.batch, b.weight) for b, s in found], seed=run.seed, **run.layout.share._asdict())
     objective = stage.loss.objective(config, train_perceptual(run, catalogue, folder))
     train(
         stage.train, objective.init, objective, batches, folder.path / "codec",
@@ -283,9 +283,7 @@ def train_denoiser(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     several = len(views(stage.latents)) > 1
     init, objective = learned(run, folder)
     found, objective = turns(run.denoiser, given, objective, run.seed)
-    batches = loader(
-        found, seed=run.seed + 1, **run.layout.share._asdict(), augment=draw if several else None
-    )
+    batches = loader(found, seed=run.seed + 1, **run.layout.share._asdict(), augment=draw if several else None)
     objective = BySource(objective, names) if names else objective
     train(
         stage.train, init, objective, batches, folder.path / "denoiser",

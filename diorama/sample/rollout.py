@@ -146,7 +146,8 @@ def usual(denoiser: Denoiser, frames: int) -> Past:
         raise UserError("a network of single frames cannot go on from them: train it on clips")
     if isinstance(net, Transformer) and net.config.causal:
         return Cached((frames - chunk) // chunk * chunk, chunk)
-    return Recomputed(frames - frames // 2, frames // 2)
+    piece = frames // 2 // chunk * chunk
+    return Recomputed((frames - piece) // chunk * chunk, piece)
 
 
 def rollout(

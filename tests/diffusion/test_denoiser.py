@@ -1,6 +1,7 @@
 """The denoiser: one algebra for every process and prediction."""
 
 import itertools
+from dataclasses import replace
 from typing import get_args, get_type_hints
 
 import jax
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 
 from diorama.core.array import Array
+from diorama.core.errors import UserError
 from diorama.core.module import Module
 from diorama.diffusion import Denoiser, DenoiserConfig
 from diorama.net import Conditions, Output, null
 from diorama.process import EDM, CosineVP, LinearVP, RectifiedFlow
-from tests.net.tiny import CHANNELS, LABEL, TEXT, UNET, latents, made
+from tests.net.tiny import CHANNELS, LABEL, TEXT, TRANSFORMER, UNET, latents, made
 
 PROCESSES = (RectifiedFlow(), CosineVP(), LinearVP(), EDM())
 KINDS = get_args(get_type_hints(DenoiserConfig)["prediction"])
@@ -106,3 +108,8 @@ def test_features_come_with_the_prediction(model, signals):
     output = jax.eval_shape(lambda: model.look(X, TAU, signals)[1])
     assert output.value.shape == X.shape
     assert set(output.intermediates) == {"levels"}
+
+
+def test_a_text_that_no_network_hears_is_refused():
+    with pytest.raises(UserError, match=r"net\.text is none"):
+        DenoiserConfig(replace(TRANSFORMER, text="none"), {"text": TEXT})

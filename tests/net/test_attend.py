@@ -139,3 +139,9 @@ def test_a_reach_that_is_none_is_refused():
         Reach(past=-1)
     with pytest.raises(UserError, match="at least one frame"):
         Reach(block=0)
+
+
+def test_a_kernel_that_is_not_there_is_said():
+    q, k, v = draw(7)
+    with pytest.raises(UserError, match=r"net\.attention=cudnn does not go here: .*; set it to auto"):
+        attend(q, k, v, way="cudnn")

@@ -17,7 +17,7 @@ from diorama.net.places import Reach
 from diorama.process import Coloured, CosineVP, RectifiedFlow
 from diorama.process.noise import Brownian
 from diorama.sample import DDIM, ClassifierFree, Euler, Heun, plan
-from diorama.sample.rollout import Cached, Recomputed, _piece, per_frame, rollout
+from diorama.sample.rollout import Cached, Recomputed, _piece, per_frame, rollout, usual
 from diorama.sample.sample import descend
 from tests.net.tiny import CHANNELS, LABEL, TEXT, TRANSFORMER, UNET, made
 
@@ -205,3 +205,10 @@ def test_what_does_not_go_together_is_refused():
         Cached(window=2, chunk=3)
     with pytest.raises(UserError, match="sink"):
         Cached(sink=-1)
+
+
+def test_what_is_usual_is_whole_tokens():
+    config = DenoiserConfig(replace(TRANSFORMER, patch=(2, 1, 1)), {})
+    denoiser = jax.eval_shape(lambda key: config.init(key, CHANNELS), jax.random.key(0))
+    found = {frames: usual(denoiser, frames) for frames in (4, 5, 6, 8)}
+    assert {n: (past.window, past.chunk) for n, past in found.items()} == {4: (2, 2), 5: (2, 2), 6: (4, 2), 8: (4, 4)}
