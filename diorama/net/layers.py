@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from diorama.core.array import Array, Float, Key
 from diorama.core.layout import ambient, place, whole
 from diorama.core.module import Module, static
+from diorama.net.parallel import by_frame
 
 Halves = Literal["in", "out"] | None  # which side of a layer tensor parallelism splits (`core/layout.py`)
 
@@ -69,12 +70,16 @@ class SpatialConv(Module):
         return {"weight": (None,) * 4, "bias": ()}
 
     def __call__(self, x: Float[Array, "b t h w i"]) -> Float[Array, "b t h w o"]:
-        b, t = x.shape[:2]
-        frames, weight = x.reshape(b * t, *x.shape[2:]), whole(self.weight, None, None, None, None)
-        y = jax.lax.conv_general_dilated(
-            frames, weight, (self.stride, self.stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        return y.reshape(b, t, *y.shape[1:]) + self.bias
+        return convolve(x, whole(self.weight, None, None, None, None), self.stride) + self.bias
+
+
+def convolve(x: Float[Array, "b t h w i"], weight: Float[Array, "k k i o"], stride: int = 1) -> Array:
+    """Every frame by the kernel, zero padded."""
+    frames = by_frame(x).reshape(-1, *x.shape[2:])
+    y = jax.lax.conv_general_dilated(
+        frames, weight, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    return by_frame(y.reshape(*x.shape[:2], *y.shape[1:]))
 
 
 class TemporalConv(Module):
@@ -161,6 +166,11 @@ class NoiseLevel(Module):
 
     hidden: Linear
     out: Linear
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """As of `train.optimizer.Fixed`."""
+        return ("hidden",)
 
     @staticmethod
     def init(key: Key, width: int) -> "NoiseLevel":

@@ -22,7 +22,7 @@ from diorama.core.module import Module, Remat, static
 from diorama.net.attend import attend
 from diorama.net.attention import by_itself, rotary
 from diorama.net.condition import Context
-from diorama.net.layers import gate, product, rms
+from diorama.net.layers import convolve, gate, product, rms
 from diorama.net.output import Output
 from diorama.net.parallel import unflat
 from diorama.net.unet import attentions, block_sizes, by_clip, check_input, check_levels, over, through
@@ -116,9 +116,9 @@ class Unit(Module):
     weight: Array
 
     def unit(self) -> Array:
-        """What is used; its gradient is orthogonal to the weights."""
-        weight = whole(self.weight, *(None,) * self.weight.ndim).astype(jnp.float32)
-        return (weight / self._norm(weight)).astype(self.weight.dtype)
+        """What is used; its gradient is orthogonal to the weights. Over `fsdp` the norm is taken before gathering."""
+        weight = self.weight.astype(jnp.float32)
+        return whole((weight / self._norm(weight)).astype(self.weight.dtype), *(None,) * weight.ndim)
 
     def projected(self) -> "Unit":
         """The same with elements of unit mean square, with which each step of training ends."""
@@ -150,10 +150,7 @@ class Conv(Unit):
         return Conv(jax.random.normal(key, (3, 3, inputs, outputs)))
 
     def __call__(self, x: Float[Array, "b t h w i"]) -> Float[Array, "b t h w o"]:
-        y = jax.lax.conv_general_dilated(
-            x.reshape(-1, *x.shape[2:]), self.unit(), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        return y.reshape(*x.shape[:-1], -1)
+        return convolve(x, self.unit())
 
 
 class TemporalConv(Unit):

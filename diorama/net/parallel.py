@@ -48,6 +48,21 @@ def by_token(x: Float[Array, "b t h w *d"], *channels: str | None) -> Float[Arra
     return place(x, BATCH, *_split(x.shape[1:4]), *(channels or (None,)))
 
 
+def by_frame(x: Float[Array, "b t h w d"]) -> Float[Array, "b t h w d"]:
+    """As `by_token`, for a convolution of every frame: devices all hold different tokens, or whole frames.
+
+    Where rows are split over some devices and copied to others, XLA (of JAX 0.10.2) adds up the gradient of the kernel
+    once for each copy. So devices along `tensor`, and those over which the batch does not divide, take tokens too.
+    """
+    if over("sequence") == 1:
+        return x
+    alike = len(x) % over(BATCH) == 0
+    lies = ("sequence", "tensor") if alike else (*BATCH, "sequence", "tensor")
+    split = next((i for i in (1, 0, 2) if x.shape[1 + i] % over(lies) == 0), None)
+    batch = BATCH if alike or split is None else None
+    return place(x, batch, *(lies if i == split else None for i in range(3)), None)
+
+
 def flat(x: Float[Array, "b t h w *d"]) -> Float[Array, "b n *d"]:
     """All tokens in a row, those of one device together: of the order of rows where rows are split."""
     if _split(x.shape[1:4])[1]:
