@@ -127,6 +127,11 @@ class Label(Module):
 
     table: Float[Array, "classes d"]
 
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """As of `train.optimizer.Fixed`."""
+        return ("table",)
+
     def given(self, value: Int[Array, "b"]) -> Bool[Array, "b"]:
         """Which examples have a class at all."""
         return value >= 0
@@ -201,6 +206,11 @@ class Text(Module):
     norm: Norm
     null: Float[Array, "d"]
 
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """As of `train.optimizer.Fixed`."""
+        return ("table", "position")
+
     def given(self, value: Int[Array, "b l"]) -> Bool[Array, "b"]:
         """Which examples have any text."""
         return (value != 0).any(-1)
@@ -260,6 +270,11 @@ class LowResolution(Module):
     null: Float[Array, "c"]
     silence: Float[Array, "d"]
     augmentation: float = static()
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """As of `train.optimizer.Fixed`."""
+        return ("enter",)
 
     def given(self, value: Float[Array, "b t h w c2"]) -> Bool[Array, "b"]:
         """Which examples have any frame known."""

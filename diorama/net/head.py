@@ -75,6 +75,11 @@ class Head(Module):
     film: Linear
     leave: Linear
 
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """As of `train.optimizer.Fixed`."""
+        return ("enter", "blocks", "film", "leave")
+
     def __call__(
         self, cells: Float[Array, "b t h w i"], tokens: Float[Array, "b t h w d"], embedding: Array, sight: Sight,
         remat: Remat = "none",

@@ -150,6 +150,11 @@ class Transformer(Module):
     config: TransformerConfig = static()
 
     @property
+    def fixed(self) -> tuple[str, ...]:
+        """As of `train.optimizer.Fixed`."""
+        return ("enter", "registers")
+
+    @property
     def attentions(self) -> int:
         """How many layers of self-attention there are."""
         return self.config.depth

@@ -2,11 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
+
+
+@runtime_checkable
+class Fixed(Protocol):
+    """A module with parts whose inputs are of one size however wide the network is: latents, tables, noise levels."""
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Those fields' names."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -16,8 +26,9 @@ class Widened:
     A matrix from hidden channels, one with at least `now` inputs, moves `tuned` / `now` times as far by Adam: its sum
     over inputs then changes by as much as in the network in which the rate was tuned. An orthogonalised matrix of
     constant root mean square moves sqrt(tuned / now) times as far, for the same reason (Bernstein 2025, spectral
-    condition, arXiv 2310.17813). What takes inputs of fixed size, and vectors, move as before; layers' initial weights,
-    of variance 1 / inputs, and last layers, zero, are muP's already. Depth is not corrected for.
+    condition, arXiv 2310.17813). What takes inputs of fixed size, as modules say of themselves (`Fixed`), and vectors
+    move as before, and weight decay is that of every width; layers' initial weights, of variance 1 / inputs, and last
+    layers, zero, are muP's already. Depth is not corrected for.
 
     Args:
         tuned: width of the network in which the learning rate was chosen.
@@ -27,16 +38,25 @@ class Widened:
     tuned: int
     now: int
 
-    def hidden(self, x: Any) -> bool:
-        """Whether a parameter (stacks and convolutions, too) is a matrix from hidden channels."""
-        return x.ndim >= 2 and x.shape[-2] >= self.now
+    def hidden(self, tree: Any) -> Any:
+        """For each parameter (stacks and convolutions, too) whether it is a matrix from hidden channels."""
+        fixed = tree.fixed if isinstance(tree, Fixed) else ()
+
+        def of(path: Any, part: Any) -> Any:
+            if fixed and path[0].name in fixed:
+                return jax.tree.map(lambda x: False, part)
+            if part is not tree and isinstance(part, Fixed):
+                return self.hidden(part)
+            return part.ndim >= 2 and part.shape[-2] >= self.now
+
+        return jax.tree_util.tree_map_with_path(of, tree, is_leaf=lambda x: x is not tree and isinstance(x, Fixed))
 
     def scale(self, power: Callable[[Any], float]) -> optax.GradientTransformation:
         """Directions of hidden matrices times (tuned / now)^`power(matrix)`."""
         ratio = self.tuned / self.now
 
         def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-            return jax.tree.map(lambda u: u * ratio ** power(u) if self.hidden(u) else u, updates), state
+            return jax.tree.map(lambda u, h: u * ratio ** power(u) if h else u, updates, self.hidden(updates)), state
 
         return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
@@ -92,17 +112,18 @@ class Muon:
         both = muon(
             1.0,
             beta=self.momentum,
-            weight_decay=self.weight_decay,
             adam_b1=self.betas[0],
             adam_b2=self.betas[1],
-            adam_weight_decay=self.weight_decay,
             muon_weight_dimension_numbers=lambda params: jax.tree.map(self._matrix, params),
             consistent_rms=0.2,  # the usual size of Adam's update
         )
-        down = optax.scale(-1.0)  # optax's own sign is that of the step
-        if self.width is None:
-            return optax.chain(both, down)
-        return optax.chain(both, self.width.scale(lambda x: 0.5 if self._matrix(x) else 1.0), down)
+        parts = [both]
+        if self.width:
+            parts.append(self.width.scale(lambda x: 0.5 if self._matrix(x) else 1.0))
+        parts.append(optax.scale(-1.0))  # optax's own sign is that of the step
+        if self.weight_decay:  # last: it is as strong at every width
+            parts.append(optax.add_decayed_weights(self.weight_decay))
+        return optax.chain(*parts)
 
     def _matrix(self, x: Any) -> MuonDimensionNumbers | None:
         """Which axes of a parameter are a matrix's rows and columns; the others are a stack."""

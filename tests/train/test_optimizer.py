@@ -1,9 +1,17 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from diorama.core import Module
+from diorama.core.module import paths
+from diorama.diffusion import DenoiserConfig
+from diorama.net import LabelConfig, TextConfig, TransformerConfig
+from diorama.net.condition import LowResolutionConfig
+from diorama.net.head import HeadConfig
 from diorama.train import AdamW, Muon, Train, train
 from diorama.train.optimizer import Widened
 from tests.train.toy import OBJECTIVE, Net, data
@@ -59,6 +67,56 @@ def test_hidden_matrices_of_a_wider_network_move_less_and_nothing_else_does(opti
     for name in shapes:
         ratio = 0.25**power if name in ("hidden", "stack", "down") else 1.0
         np.testing.assert_allclose(ruled[name], ratio * plain[name], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+class Part(Module):
+    """A table and a layer from hidden channels, of equal shapes; and a part of which the same holds."""
+
+    table: jax.Array
+    matrix: jax.Array
+    part: "Part | None" = None
+
+    @property
+    def fixed(self):
+        return ("table",)
+
+
+@pytest.mark.parametrize("optimizer", [AdamW, Muon], ids=["adam", "muon"])
+def test_what_a_module_says_takes_inputs_of_fixed_size_moves_as_before(optimizer):
+    one = jax.random.normal(jax.random.key(0), (64, 64))
+    gradient = {"a": Part(one, one, Part(one, one)), "b": one}
+    zeros = jax.tree.map(jnp.zeros_like, gradient)
+    ruled = direction(optimizer(width=Widened(16, 64)), zeros, gradient)
+    for part in (ruled["a"], ruled["a"].part):
+        assert not np.allclose(part.table, part.matrix)
+        np.testing.assert_allclose(part.matrix, ruled["b"])
+    plain = direction(optimizer(), zeros, gradient)
+    np.testing.assert_allclose(ruled["a"].part.table, plain["b"], rtol=1e-5, atol=1e-7)
+
+
+def test_hidden_are_the_matrices_that_grow_with_the_network():
+    """Of a denoiser: those that have more inputs at twice the width, where every size that does not is large."""
+    net = TransformerConfig(64, 2, 4, registers=96, text="joint", mixing=False, head=HeadConfig(128, 1))
+    conditions = {"label": LabelConfig(200), "text": TextConfig(300, 96), "low": LowResolutionConfig()}
+
+    def shapes(width):
+        config = DenoiserConfig(replace(net, width=width, heads=width // 16), conditions)
+        return jax.eval_shape(lambda: config.init(jax.random.key(0), channels=64))
+
+    small, large = shapes(64), shapes(128)
+    hidden = paths(Widened(32, 64).hidden(small))
+    for path, x in paths(small).items():
+        assert hidden[path] == (x.ndim > 1 and paths(large)[path].shape[-2] > x.shape[-2]), path
+    assert sum(hidden.values()) > 10
+
+
+@pytest.mark.parametrize("optimizer", [AdamW, Muon], ids=["adam", "muon"])
+def test_decay_is_as_strong_at_every_width(optimizer):
+    weights = {"w": jax.random.normal(jax.random.key(0), (64, 64)), "bias": jnp.ones(64)}
+    still = jax.tree.map(jnp.zeros_like, weights)
+    for width in (None, Widened(16, 64)):
+        moved = direction(optimizer(weight_decay=0.1, width=width), weights, still)
+        jax.tree.map(lambda m, w: np.testing.assert_allclose(m, 0.1 * w, rtol=1e-6), moved, weights)
 
 
 @pytest.mark.parametrize("optimizer", [AdamW, Muon], ids=["adam", "muon"])
