@@ -197,13 +197,16 @@ def codec_like(config: Learned | PixelCodecConfig) -> Codec | PixelCodec:
 
 
 FREE = ("sampling", "evaluation", "layout")
-NOTED = ("log_every", "preview_every", "checkpoint_every", "keep", "trace")
+NOTED = (
+    "log_every", "preview_every", "checkpoint_every", "keep", "keep_every", "trace", "guard", "validate", "wandb",
+)  # fmt: skip
+"""Settings of a training that change nothing of what is learned: a guard acts where the run would otherwise end."""
 
 
 def _same(old: dict[str, str], new: dict[str, str], path: Path) -> None:
     """Settings that decide what is learned may not change under a folder; how it is sampled, judged or noted may."""
     for key in sorted(old.keys() | new.keys()):
-        free = key.split(".")[0] in FREE or key.split(".")[-1] in NOTED
+        free = key.split(".")[0] in FREE or key.partition(".train.")[2].split(".")[0] in NOTED
         if not free and old.get(key) != new.get(key):
             raise UserError(
                 f"{path} holds another run: {key} is {old.get(key)} there and {new.get(key)} now: use another folder"

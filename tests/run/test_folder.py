@@ -45,6 +45,17 @@ def test_how_it_is_sampled_and_judged_may_change(tmp_path, catalogue):
     assert Folder.claim(tmp_path, later, catalogue).run() == later
 
 
+def test_how_training_is_watched_and_kept_may_change(tmp_path, catalogue):
+    Folder.claim(tmp_path, RUN, catalogue)
+    for changes in (
+        ["denoiser.train.guard=Guard", "denoiser.train.keep_every=5000", "codec.train.validate=Validate"],
+        ["denoiser.train.guard.times=9", "denoiser.train.wandb=WandB", "codec.train.validate.every=7"],
+    ):
+        later = override(Folder.open(tmp_path).run(), changes)
+        assert Folder.claim(tmp_path, later, catalogue).run() == later
+    Folder.claim(tmp_path, RUN, catalogue)
+
+
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
