@@ -35,6 +35,14 @@ def test_device_and_host_agree_and_every_change_is_seen(dtype):
     assert verify.sum_of(np.asarray(3, dtype)) == verify.sums({"x": jnp.asarray(3, dtype)})["x"]
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_rows_of_round_numbers_that_changed_places_are_seen(dtype):
+    """Their bits differ by a multiple of 2^23, and their places by a multiple of 256."""
+    x = np.zeros((4, 256), dtype)
+    x[1] = 1
+    assert len({verify.sum_of(np.roll(x, i, axis=0)) for i in range(4)}) == 4
+
+
 def test_it_names_what_differs():
     assert verify.differing({"a": 1}, {"a": 1, "b": 2}) is None
     assert verify.differing({"a": 1, "b": 3, "c": 0}, {"a": 2, "b": 2}) == "'a' is not what was saved (and 1 more)"
