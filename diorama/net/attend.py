@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from diorama.core.array import Array, Bool, Float
-from diorama.core.layout import BATCH, over
+from diorama.core.errors import UserError
+from diorama.core.layout import BATCH, over, place
 from diorama.net.places import Places, Reach, sees
 
 Way = Literal["auto", "xla", "cudnn", "chunked"]
@@ -84,12 +85,18 @@ def _by_place(q: Heads, places: Places, seen: list[tuple[Keys, Reach]], way: Way
 def _attend(q: Heads, k: Heads, v: Heads, mask: Callable[[Array | slice], Array | None], way: Way) -> Heads:
     """`mask(index)` is that of the queries of an index (None: they see everything)."""
     whole = jax.eval_shape(lambda: mask(slice(None)))
-    flash = whole is None and q.dtype.itemsize == 2 and jax.default_backend() == "gpu"
+    fits = q.dtype.itemsize == 2 and q.shape[-1] % 8 == 0 and q.shape[-1] <= 128  # what every cuDNN kernel takes
+    flash = whole is None and fits and jax.default_backend() == "gpu"
     if way == "chunked" or (way == "auto" and not flash and _scores(q, k) * q.shape[1] > MANY):
         return _pieces(q, k, v, mask)
     how: Literal["xla", "cudnn"] = "cudnn" if way == "cudnn" or (way == "auto" and flash) else "xla"
     table = None if whole is None else mask(slice(None))[:, None]  # type: ignore[index]
-    return jax.nn.dot_product_attention(q, k, v, mask=table, implementation=how)
+    try:
+        return jax.nn.dot_product_attention(q, k, v, mask=table, implementation=how)
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        if how == "xla":
+            raise
+        raise UserError(f"net.attention=cudnn does not go here: {error}; set it to auto") from error
 
 
 def _scores(q: Heads, k: Heads) -> int:
@@ -102,12 +109,18 @@ def _pieces(q: Heads, k: Heads, v: Heads, mask: Callable[[Array | slice], Array 
     """Some queries at a time; the last piece repeats the last query."""
     b, n, heads, e = q.shape
     size = max(1, min(n, PIECE // _scores(q, k)))
+
+    def lie(x: Heads) -> Heads:  # heads apart, tokens together: else pieces would be cut through tokens
+        return place(x, BATCH, None, ("tensor", "sequence"), None)
+
+    q, k, v = lie(q), lie(k), lie(v)
     index = jnp.minimum(jnp.arange(-(-n // size) * size), n - 1).reshape(-1, size)
 
     @jax.checkpoint
     def piece(index: Array) -> Heads:
         table = mask(index)
-        return jax.nn.dot_product_attention(q[:, index], k, v, mask=None if table is None else table[:, None])
+        whole = None if table is None else table[:, None]
+        return lie(jax.nn.dot_product_attention(lie(q[:, index]), k, v, mask=whole))
 
     out = jax.lax.map(piece, index)
     return out.swapaxes(0, 1).reshape(b, -1, heads, e)[:, :n]
