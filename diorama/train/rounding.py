@@ -6,26 +6,37 @@ mean of what it becomes is the number itself (Gupta et al. 2015, arXiv 1502.0255
 least, is lost, and late in training all of them are.
 """
 
-from typing import TypeVar
+from math import prod
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from diorama.core.array import Array, Float, Key
+from diorama.core.layout import Split
 from diorama.core.module import paths
 from diorama.core.random import stream
 
 T = TypeVar("T")
-SMALLEST = 1024  # numbers in an array; smaller ones (gains, biases) stay in float32, for they take no memory
+SMALLEST = 1024  # numbers in an array, or one block's of a stack; smaller ones stay in float32, taking little memory
 
 
 def narrow(tree: T, kind: str) -> T:
-    """`tree` as it is kept: its large floating-point arrays in `kind`, rounded to nearest; all else as it was."""
+    """`tree` as it is kept: its large floating-point arrays in `kind`, rounded to nearest; all else as it was.
 
-    def kept(x: Array) -> Array:
-        return x.astype(kind) if x.size >= SMALLEST and jnp.issubdtype(x.dtype, jnp.floating) else x
+    A stack is as large as one of its blocks: their gains and biases stay. Which axes are a block's own, modules say
+    (`core.layout.Split`); of arrays whose module says nothing they are the last two.
+    """
+    axes = tree.axes if isinstance(tree, Split) else {}
 
-    return jax.tree.map(kept, tree)
+    def kept(path: Any, part: Any) -> Any:
+        if part is not tree and isinstance(part, Split):
+            return narrow(part, kind)
+        own = len(axes.get(path[0].name, "io")) if axes else 2
+        large = prod(part.shape[max(part.ndim - own, 0) :]) >= SMALLEST
+        return part.astype(kind) if large and jnp.issubdtype(part.dtype, jnp.floating) else part
+
+    return jax.tree_util.tree_map_with_path(kept, tree, is_leaf=lambda x: x is not tree and isinstance(x, Split))
 
 
 def keep(tree: T, like: T, seed: int, step: Array) -> T:

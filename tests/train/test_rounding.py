@@ -9,6 +9,7 @@ import pytest
 
 from diorama.core import Layout, Module, Policy
 from diorama.core.module import paths
+from diorama.net import TransformerConfig
 from diorama.train import AdamW, Constant, Loss, Muon, Train, load_model, read_log, train
 from diorama.train.rounding import SMALLEST, narrow, stochastic
 from diorama.train.state import State, Tally, fault_names
@@ -113,6 +114,16 @@ def test_what_is_narrow_and_what_is_not(straight):
         if jnp.issubdtype(x.dtype, jnp.floating):
             assert x.dtype == ("bfloat16" if x.size >= SMALLEST else "float32"), path
     assert {x.dtype for x in jax.tree.leaves(state.ema)} == {np.dtype("float32")}
+
+
+def test_a_stack_is_as_large_as_one_of_its_blocks():
+    made = TransformerConfig(192, 6, 4, mixing=False).init
+    state = jax.eval_shape(lambda: State.init(made(KEY, channels=8), CONFIG))
+    for path, x in paths((state.model, state.optimizer)).items():
+        if jnp.issubdtype(x.dtype, jnp.floating):
+            vector = path.endswith(("bias", "gain", "null"))
+            own = x.shape[-1:] if vector else x.shape[-2:]  # without the stack's
+            assert x.dtype == ("bfloat16" if np.prod(own) >= SMALLEST else "float32"), path
 
 
 def test_resumed_equals_straight_bit_for_bit(straight, tmp_path):
