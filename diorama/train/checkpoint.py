@@ -92,12 +92,17 @@ class Checkpoints:
         self._writing = examples, self._reader.submit(self._verify, examples, sums)
 
     def _verify(self, examples: int, sums: dict[str, verify.Sums]) -> str | None:
-        """What is wrong with a checkpoint once it is written; None if it is good."""
+        """What is wrong with a checkpoint once it is written; None if it is good, or kept unread."""
         self._checkpoints.wait_until_finished()
-        try:
-            return verify.read_back(self.folder / CHECKPOINTS / str(examples), sums)
-        except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
-            return _damage(error) or f"it cannot be read back: {error}"
+        for last in (False, True):
+            try:
+                return verify.read_back(self.folder / CHECKPOINTS / str(examples), sums)
+            except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
+                if damage := _damage(error):
+                    return damage
+                if last:  # the machine is at fault
+                    _say(f"checkpoint {examples} of {self.folder} is kept, and could not be read back: {error!r}")
+        return None
 
     def _settle(self) -> bool:
         """Wait for the last save and what was read back of it; set a bad one aside, else remove what is not kept.
@@ -117,10 +122,13 @@ class Checkpoints:
         return True
 
     def _kept(self) -> set[int]:
-        """The newest of all, the last few whose time had come, and the first from each multiple of `keep_every` on."""
-        steps, every = sorted(self._checkpoints.all_steps()), self._config.keep_every
-        due = [step for step in steps if _progress(self.folder / CHECKPOINTS / str(step)).get("due", True)]
-        kept = {*steps[-1:], *due[-self._config.keep :]}
+        """The newest of all, the last few whose time had come, the first from each multiple of `keep_every` on, and the
+        last from before what may turn out to be a spike."""
+        found, every = self._found(), self._config.keep_every
+        steps, due = sorted(found), [n for n in sorted(found) if found[n].get("due", True)]
+        watch = found[steps[-1]]["tally"].get("watch") if steps else None
+        before = _by(found, found[steps[-1]]["step"] - max(watch["above"])) if watch else []
+        kept = {*steps[-1:], *due[-self._config.keep :], *before[-1:]}
         firsts = {step // every: step for step in reversed(steps) if step >= every} if every else {}
         return kept | set(firsts.values())
 
@@ -128,16 +136,26 @@ class Checkpoints:
         """Remove all that came after optimiser step `step`, and what was not saved at its time: a run that was stopped
         goes back to the same place as one that never was.
 
-        Returns the examples and the steps of the checkpoint that is now the newest; (0, 0) where there is none.
+        Returns the examples and the steps of the checkpoint that is now the newest; (0, 0) where none was saved at its
+        time so far. Raises `UserError`, and removes nothing, where some were and none is from before that step.
         """
         self._settle()
-        found = {n: _progress(self.folder / CHECKPOINTS / str(n)) for n in self._checkpoints.all_steps()}
-        good = {n: progress["step"] for n, progress in found.items() if progress["due"] and progress["step"] <= step}
-        to = max(good, default=0)
+        found = self._found()
+        good = _by(found, step)
+        if not good and any(progress.get("due", True) for progress in found.values()):
+            raise UserError(
+                f"{self.folder} holds no checkpoint that is known to be from before step {step}, to go back to: lower "
+                "train.learning_rate in a new folder, or remove its checkpoints to begin anew"
+            )
+        to = good[-1] if good else 0
         for n in found:
             if n > to:
                 self._checkpoints.delete(n)
-        return to, good.get(to, 0)
+        return to, found[to]["step"] if good else 0
+
+    def _found(self) -> dict[int, dict[str, Any]]:
+        """What was noted of each checkpoint, by its examples."""
+        return {n: _progress(self.folder / CHECKPOINTS / str(n)) for n in self._checkpoints.all_steps()}
 
     def _set_aside(self, step: int, damage: str) -> None:
         """Rename a checkpoint that is no good, and say so."""
@@ -146,8 +164,7 @@ class Checkpoints:
             aside = broken.with_name(f"{step}.damaged")
             shutil.rmtree(aside, ignore_errors=True)  # of an earlier time
             broken.rename(aside)
-            say = f"diorama: checkpoint {step} of {self.folder} is damaged and set aside: {damage}"
-            print(say, file=sys.stderr, flush=True)  # no warning: the command line filters those
+            _say(f"checkpoint {step} of {self.folder} is damaged and set aside: {damage}")
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"set aside {step}")
 
@@ -335,6 +352,15 @@ def _check_shapes(item: Path, want: dict[str, Any]) -> None:
             )
 
 
+def _say(text: str) -> None:
+    print(f"diorama: {text}", file=sys.stderr, flush=True)  # no warning: the command line filters those
+
+
+def _by(found: dict[int, dict[str, Any]], step: int) -> list[int]:
+    """The checkpoints saved at their time and by optimiser step `step`, oldest first; earlier versions noted no step."""
+    return sorted(n for n, p in found.items() if p.get("due", True) and "step" in p and p["step"] <= step)
+
+
 class _Damaged(Exception):
     """Arrays that can be read are not those that were saved."""
 
@@ -370,8 +396,7 @@ def _position_of(folder: Path, positions: list[str]) -> str:
         return positions[jax.process_index()]
     if len(set(positions)) > 1:
         raise UserError(
-            f"{folder} was trained by {len(positions)} processes, at different places in their data: go on with "
-            "as many"
+            f"{folder} was trained by {len(positions)} processes, at different places in their data: go on with as many"
         )
     return positions[0]
 

@@ -126,6 +126,36 @@ def test_a_checkpoint_within_a_spike_is_not_good(tmp_path):
     assert int(single.step) == 40
 
 
+def test_a_spike_longer_than_what_is_kept_is_gone_back_before(tmp_path):
+    """Fourteen steps in a row from step 20 on, and a checkpoint every six, of which two are kept."""
+    config = replace(CONFIG, guard=replace(GUARD, patience=14))
+    state = run(tmp_path / "a", batches(*range(20, 34), by=1e3), config)
+    assert [(e["step"], e["back_to"], e["skipped"]) for e in events(tmp_path / "a")] == [(33, 288, 16)]
+    equal(state, run(tmp_path / "b", without(18, 33), config), tmp_path / "a", tmp_path / "b")
+
+
+def test_it_does_not_begin_anew_where_no_checkpoint_is_good(tmp_path):
+    """Those of an earlier version note no step."""
+    run(tmp_path, batches(), replace(CONFIG, examples=192))
+    noted = [tmp_path / "checkpoints" / name / "progress" / "metadata" for name in ("96", "192")]
+    for path in noted:
+        progress = json.loads(path.read_text())
+        path.write_text(json.dumps({k: v for k, v in progress.items() if k not in ("step", "due")}))
+    with pytest.raises(UserError, match="no checkpoint that is known to be from before step 15"):
+        run(tmp_path, batches(15))
+    assert all(path.exists() for path in noted)
+
+
+def test_a_run_that_stopped_goes_on_with_a_guard_and_with_more_times(tmp_path, never):
+    with pytest.raises(UserError, match="not finite at step 15"):
+        run(tmp_path / "a", batches(15), replace(CONFIG, guard=None))
+    equal(run(tmp_path / "a", batches(15)), never[0], tmp_path / "a", never[1])
+    with pytest.raises(UserError, match="had gone back 1 times"):
+        run(tmp_path / "b", batches(15, 20), replace(CONFIG, guard=replace(GUARD, times=1)))
+    state = run(tmp_path / "b", batches(15, 20))
+    equal(state, run(tmp_path / "c", without(12, 20)), tmp_path / "b", tmp_path / "c")
+
+
 def test_without_faults_a_guard_changes_nothing(tmp_path, never):
     plain = run(tmp_path, without(12, 15), replace(CONFIG, guard=None))
     equal(plain, never[0], tmp_path, never[1])

@@ -1,5 +1,6 @@
 """Sums tell what changed on the way to the disk, and a checkpoint that did is set aside."""
 
+import errno
 import json
 import re
 from dataclasses import replace
@@ -77,6 +78,22 @@ def test_a_checkpoint_that_the_disk_lost_is_set_aside_at_once(tmp_path, monkeypa
     monkeypatch.undo()
     assert int(state.examples) == examples_done(tmp_path / "b") == 384
     same(train(CONFIG, Net.init, OBJECTIVE, data(), tmp_path / "b", seed=0), straight)
+
+
+@pytest.mark.parametrize("times", [1, 9], ids=["once", "always"])
+def test_a_good_checkpoint_that_the_machine_cannot_read_back_is_kept(tmp_path, monkeypatch, capsys, times):
+    real, left = verify.read_back, [times]
+
+    def refused(checkpoint, wanted):
+        left[0] -= 1
+        if left[0] >= 0:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(checkpoint, wanted)
+
+    monkeypatch.setattr(verify, "read_back", refused)
+    train(replace(CONFIG, examples=128), Net.init, OBJECTIVE, data(), tmp_path, seed=0)
+    assert examples_done(tmp_path) == 128
+    assert ("checkpoint 128 of" in capsys.readouterr().err) == (times > 1)
 
 
 def test_what_the_disk_loses_later_is_found_when_it_is_restored(tmp_path, monkeypatch, capsys):
