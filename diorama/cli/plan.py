@@ -9,6 +9,7 @@ from diorama.cli import recipes
 from diorama.cli.console import complain, say
 
 if TYPE_CHECKING:
+    from diorama.core.layout import Layout
     from diorama.run.plan import Plan
 
 
@@ -51,10 +52,10 @@ def plan(
     if known is None:
         names = ", ".join(each.name for each in CHIPS)
         raise UserError(f"--chip {kind} is not known: use one of {names}, or cpu, which is this machine")
-    for said in lint(run):
-        complain(f"note: {said}")
     found = planned(run, devices, known, axes(layout) if layout else None)
-    for line in (*_layouts(found), *_steps(found), *_cost(found, price)):
+    for said in lint(found.run):
+        complain(f"note: {said}")
+    for line in (*_layouts(found), *_steps(found), *_cost(found, price, run.layout)):
         say(line)
     if out:
         out.write_text(json.dumps(found.told(price), indent=1) + "\n")
@@ -98,11 +99,11 @@ def _steps(found: "Plan") -> list[str]:
     return lines
 
 
-def _cost(found: "Plan", price: float | None) -> list[str]:
-    """The whole run."""
+def _cost(found: "Plan", price: float | None, own: "Layout") -> list[str]:
+    """The whole run, and how to set its layout where the recipe has its `own`."""
     if not found.steps:
         return [f"no layout of {found.devices} {found.chip.name} takes this recipe: see above what each lacks"]
-    best = " ".join(f"--set layout.{axis}={n}" for axis, n in found.tried[0].layout.items() if n > 1)
+    best = " ".join(f"--set layout.{axis}={n}" for axis, n in found.tried[0].layout.items() if n != getattr(own, axis))
     lines = [f"{stage}: {hours:.2g} hours of training at the least" for stage, hours in found.hours.items()]
     cost = f", {price * found.device_hours:,.2f} at {price:g} each" if price is not None else ""
     lines.append(f"run: {found.device_hours:.2g} device-hours{cost}")

@@ -34,9 +34,13 @@ from diorama.core.errors import UserError
 from diorama.core.flops import PRODUCTS, flops
 from diorama.core.layout import Layout
 from diorama.core.random import stream
+from diorama.data.embed.dense import OwnPlaces, Places, PretrainedPlaces, Seeing
+from diorama.data.embed.patches import Encoder
 from diorama.diffusion import Denoising
+from diorama.diffusion.align import Aligned
 from diorama.net import LabelConfig, LowResolutionConfig, TextConfig
 from diorama.process.density import FromSpectrum
+from diorama.run.features import grid_of
 from diorama.run.folder import codec_like
 from diorama.run.packing import Packing
 from diorama.run.run import Bucket, CodecStage, Run, Taken
@@ -185,8 +189,27 @@ def parts(run: Run, stage: Stage, bucket: Bucket) -> tuple[Train, Objective, Any
     media = bucket.batch, *codec.latent_shape(*sizes)
     if how.packing:
         return _packed(run, how.packing, aim, init)
-    given = {name: _signal(name, config, media) for name, config in how.denoiser.conditions.items()}
-    return how.train, aim, init, _batch(bucket, media[1:]) | given
+    batch = _batch(bucket, media[1:])
+    batch |= {name: _signal(name, config, media) for name, config in how.denoiser.conditions.items()}
+    if not how.align:
+        return how.train, aim, init, batch
+    if how.features:
+        batch["features"] = _features(run, how.features, bucket)
+    aligned, width = Aligned(aim, how.align), batch["features"].shape[-1] if how.features else 0
+    return how.train, aligned, partial(aligned.init, config=how.denoiser, shape=media[1:], features=width), batch
+
+
+def _features(run: Run, encoder: OwnPlaces | PretrainedPlaces, bucket: Bucket) -> jax.ShapeDtypeStruct:
+    """What an encoder sees in a batch. Raises `UserError` for one that cannot be read, a layer that is not there, and
+    latents without places."""
+    if isinstance(encoder, OwnPlaces):  # is fitted to the run's clips
+        places = Places(jax.eval_shape(partial(Encoder.blank, encoder.filters, encoder.width)), encoder.side)
+    else:
+        places, _ = encoder.made(Path(), lambda n: np.zeros(0))
+    codec, sizes = codec_of(run), (bucket.frames, bucket.height, bucket.width)
+    frames = 1 if isinstance(codec, PixelCodec) else codec.config.temporal
+    seeing = Seeing(places, frames, grid_of(run.denoiser, codec.latent_shape(*sizes)))
+    return jax.ShapeDtypeStruct((bucket.batch, *seeing.latent_shape(*sizes)), jnp.float32)
 
 
 def _packed(run: Run, packing: Packing, aim: Denoising, init: Any) -> tuple[Train, Objective, Any, dict[str, Any]]:

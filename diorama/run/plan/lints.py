@@ -6,6 +6,7 @@ components refuse it.
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from functools import partial
 
 import jax
 import numpy as np
@@ -119,6 +120,27 @@ def rollout(run: Run) -> Iterator[str]:
         )
 
 
+def blocks(run: Run) -> Iterator[str]:
+    """Blocks of frames that share noise times of their own, where no clip has such."""
+    aim = run.denoiser.objective
+    if aim.block > 1 and not aim.independent:
+        yield (
+            f"denoiser.objective.block is {aim.block} and has no effect with denoiser.objective.independent at 0: set "
+            "independent to 0.25 or more, or block to 1"
+        )
+
+
+def remembering(run: Run) -> Iterator[str]:
+    """A rollout that the network is not for; it would be found out when it is sampled from."""
+    if run.sampling.rollout is None:
+        return
+    init = partial(run.denoiser.denoiser.init, channels=codec_of(run).config.channels)
+    try:
+        run.sampling.rollout.check(jax.eval_shape(init, jax.random.key(0)))
+    except UserError as error:
+        yield f"sampling.rollout: {error}"
+
+
 def windows(run: Run) -> Iterator[str]:
     """Buckets that find no clip, or whose settings do nothing."""
     for stage in ("codec", "denoiser"):
@@ -224,8 +246,8 @@ def empty(run: Run) -> Iterator[str]:
 
 
 LINTS: tuple[Lint, ...] = (
-    undivided, shapes, warmup, decay, intervals, averages, still, rollout, windows, motion, guidance, spectrum, critic,
-    names, heads, compilations, empty,
+    undivided, shapes, warmup, decay, intervals, averages, still, rollout, blocks, remembering, windows, motion,
+    guidance, spectrum, critic, names, heads, compilations, empty,
 )  # fmt: skip
 
 

@@ -53,9 +53,9 @@ class Plan:
     """What `plan` found.
 
     Args:
-        run: with the layout that was chosen.
+        run: with the layout that was chosen; where none goes, with its own, or the one that was asked for.
         chip, devices: what it was planned for.
-        tried: every layout, the best first, those that do not go last; of the denoiser's largest bucket.
+        tried: every layout, the best first, those that do not go last; figures are of the denoiser's largest bucket.
         steps: of every stage and bucket, on the best layout; empty where none goes.
     """
 
@@ -100,15 +100,15 @@ def plan(run: Run, devices: int, chip: Chip, fixed: dict[str, int] | None = None
     """Compile the steps of a run for `devices` chips, and find the layout with the least time that fits their memory.
 
     Args:
-        run: what is to be trained; its layout counts where `fixed` is given.
+        run: what is to be trained; its own layout does not count.
         devices: how many, simulated here: one process compiles for all, and allocates nothing.
         chip: what each is.
-        fixed: sizes of mesh axes, instead of trying all products.
+        fixed: sizes of mesh axes, instead of trying all products; an axis that is not named has one device.
 
     Raises `UserError` for a codec that is not there, or a layout of another number of devices.
     """
     codec_of(run)  # is it there?
-    choices = [fixed] if fixed else layouts(devices)
+    choices = [dict.fromkeys(AXES, 1) | fixed] if fixed else layouts(devices)
     if prod(choices[0].values()) != devices:
         raise UserError(f"the layout {choices[0]} is not of {devices} devices: their product is to be their number")
     own = batches(run, "denoiser")
@@ -116,32 +116,48 @@ def plan(run: Run, devices: int, chip: Chip, fixed: dict[str, int] | None = None
     jobs = [Job("denoiser", largest, layout) for layout in choices]
     answers = compile_all(run, jobs, devices, chip, "layouts")
     tried = sorted((_tried(run, answer, job.layout, devices, chip) for job, answer in answers), key=_rank)
-    if tried[0].refused:
-        return Plan(run, chip, devices, tuple(tried), ())
-    best = tried[0]
+    steps: tuple[Step, ...] = ()
+    while not steps and (best := tried[0]).found and not best.refused:
+        answer = _steps(run, best.found, devices, chip)
+        if isinstance(answer, str):
+            tried = sorted([replace(best, refused=answer), *tried[1:]], key=_rank)
+        else:
+            steps = answer
+    if steps or fixed:
+        run = replace(run, layout=replace(run.layout, **tried[0].layout))
+    return Plan(run, chip, devices, tuple(tried), steps)
+
+
+def _steps(run: Run, known: Compiled, devices: int, chip: Chip) -> tuple[Step, ...] | str:
+    """Every step of a run on the layout of one that is known; or which of them does not go there, and why."""
     stages: tuple[Stage, ...] = ("codec", "denoiser")
-    places = [(stage, i) for stage in stages for i in range(len(batches(run, stage)))]
-    rest = [Job(*place, best.layout) for place in places if place != ("denoiser", largest)]
-    found = {("denoiser", largest): best.found} | {
-        (job.stage, job.bucket): answer for job, answer in compile_all(run, rest, devices, chip, "steps")
-    }
+    jobs = [Job(stage, i, known.job.layout) for stage in stages for i in range(len(batches(run, stage)))]
+    rest = [job for job in jobs if job != known.job]
+    found = {known.job.stage: {known.job.bucket: known}}
+    for job, answer in compile_all(run, rest, devices, chip, "steps"):
+        if refused := answer if isinstance(answer, str) else _over(answer, chip):
+            return f"{job.stage} {batches(run, job.stage)[job.bucket]}: {refused}"
+        assert isinstance(answer, Compiled)
+        found.setdefault(job.stage, {})[job.bucket] = answer
     steps = []
-    for stage, i in places:
-        answer, bucket = found[stage, i], batches(run, stage)[i]
-        if not isinstance(answer, Compiled):
-            raise UserError(f"the {stage} on clips of {bucket}: {answer}")
-        compute = train_of(run, stage).policy.compute
-        steps.append(Step(stage, bucket, answer, seconds(answer, chip, devices, compute), compute))
-    run = replace(run, layout=replace(run.layout, **best.layout))
-    return Plan(run, chip, devices, tuple(tried), tuple(steps))
+    for job in jobs:
+        step, compute = found[job.stage][job.bucket], train_of(run, job.stage).policy.compute
+        took = seconds(step, chip, devices, compute)
+        steps.append(Step(job.stage, batches(run, job.stage)[job.bucket], step, took, compute))
+    return tuple(steps)
+
+
+def _over(found: Compiled, chip: Chip) -> str | None:
+    """What is wrong with a step that a device has no room for."""
+    held = found.memory.total
+    return f"it takes {size(held)} of a device" if held > chip.memory else None
 
 
 def _tried(run: Run, answer: Compiled | str, layout: dict[str, int], devices: int, chip: Chip) -> Tried:
     if isinstance(answer, str):
         return Tried(layout, None, None, answer)
     took = seconds(answer, chip, devices, run.denoiser.train.policy.compute)
-    over = answer.memory.total > chip.memory
-    return Tried(layout, answer, took, f"it takes {size(answer.memory.total)} of a device" if over else None)
+    return Tried(layout, answer, took, _over(answer, chip))
 
 
 def _rank(each: Tried) -> tuple[bool, float]:

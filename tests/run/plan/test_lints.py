@@ -9,13 +9,15 @@ from diorama.codec.loss.critic import Adversary
 from diorama.codec.objective import CodecLoss
 from diorama.core import Layout, override
 from diorama.diffusion import DenoiserConfig, Denoising
+from diorama.diffusion.align import SelfAlignment
 from diorama.net import LabelConfig, TransformerConfig, UNetConfig
 from diorama.net.places import Reach
 from diorama.process.density import FromSpectrum
-from diorama.run import Bucket, CodecStage, DenoiserStage, Run
+from diorama.run import Bucket, CodecStage, DenoiserStage, Run, Sampling
 from diorama.run.packing import Packing
 from diorama.run.plan import lints as rules
 from diorama.run.plan.lints import lint
+from diorama.sample.rollout import Cached
 from diorama.train import Role, Train
 from diorama.train.rate import InverseSquareRoot
 
@@ -45,11 +47,13 @@ def net(of, **more):
 SMALL = Bucket(height=8, width=8, batch=8)
 TINY = Bucket(height=4, width=4, batch=8)
 STILL, CAUSAL = (TransformerConfig(width=8, depth=1, heads=2, reach=(Reach(future=n),)) for n in (None, 0))
+PAIRS = TransformerConfig(width=8, depth=1, heads=2, reach=(Reach(future=0, block=2),))
 PACKS = TransformerConfig(width=8, depth=1, heads=2, patch=(1, 1, 1), mixing=False, previous=False)
 LATE = replace(SOUND.codec, loss=CodecLoss(adversary=Adversary(start=1000)))
 CASES = [
     (rules.undivided, changed("layout.data=3", "codec.buckets.0.batch=9"), "a batch of 8 does not divide"),
     (rules.shapes, net(UNetConfig((8, 8, 8), heads=2, width=8), buckets=(TINY,)), "cannot be halved 2 times"),
+    (rules.shapes, changed(align=(SelfAlignment(0, 9),)), "layer=9: the network has layers 0 to 1"),
     (rules.warmup, changed("codec.train.warmup=1000"), "codec.train.warmup is 1,000 of 1,000"),
     (rules.warmup, changed(train=replace(TRAIN, roles=(Role("net", warmup=2000),))), "roles net.warmup is 2,000"),
     (rules.decay, changed(train=replace(TRAIN, decay=InverseSquareRoot(2000))), "decay begins after 2,000"),
@@ -63,6 +67,9 @@ CASES = [
     (rules.still, changed("denoiser.denoiser.net.causal=True", buckets=(SMALL,)), "net.causal has no effect"),
     (rules.still, changed(objective=Denoising(independent=0.5), buckets=(SMALL,)), "independent has no effect"),
     (rules.rollout, net(CAUSAL), "gives frames noise times of their own"),
+    (rules.blocks, changed("denoiser.objective.block=2"), "block is 2 and has no effect"),
+    (rules.remembering, changed("sampling.rollout=Cached"), "sampling.rollout: only a transformer that is causal"),
+    (rules.remembering, replace(net(PAIRS), sampling=Sampling(rollout=Cached(3))), "goes on by 2 frames"),
     (rules.windows, changed(buckets=(replace(CLIP, kind="image"),)), "no still has 5 frames"),
     (rules.windows, changed(buckets=(replace(SMALL, stride=2),)), "stride=2 has no effect"),
     (rules.motion, replace(SOUND, codec=replace(SOUND.codec, buckets=(SMALL,))), "codec.buckets hold stills only"),

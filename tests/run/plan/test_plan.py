@@ -6,19 +6,25 @@ from functools import cache
 import jax
 import pytest
 
+from diorama.core import Layout
 from diorama.core.chips import chip
 from diorama.core.collectives import Collective
 from diorama.core.errors import UserError
+from diorama.core.flops import flops
 from diorama.core.layout import AXES
 from diorama.core.module import Policy, count
+from diorama.core.random import stream
+from diorama.data.embed.dense import OwnPlaces
 from diorama.diffusion import Denoising
+from diorama.diffusion.align import REPA, SelfAlignment
 from diorama.process.density import FromSpectrum
-from diorama.run.plan.compiled import Compiled, Job, Memory, compiled
+from diorama.run.features import grid_of
+from diorama.run.plan.compiled import Compiled, Job, Memory, codec_of, compiled, shapes
 from diorama.run.plan.plan import Step, _hours, axes, layouts, plan, size
 from diorama.run.plan.roofline import seconds
 from diorama.train import State, Train
 from tests.cli.tiny import recipe
-from tests.run.conftest import VIDEO
+from tests.run.conftest import RUN, VIDEO
 
 H100 = chip("h100")
 ONE = Compiled(
@@ -99,6 +105,74 @@ def test_a_state_that_does_not_fit_is_not_compiled():
 def test_a_batch_that_does_not_divide():
     with pytest.raises(UserError, match="a batch of 4 does not divide over 3 devices and 1 parts"):
         compiled(recipe(), Job("denoiser", 0, {"data": 3}), node=1)
+
+
+def test_terms_on_layers_are_trained_too():
+    stage = replace(RUN.denoiser, align=(REPA(1, hidden=8),), features=OwnPlaces(side=16, filters=4, width=3))
+    again = replace(stage, align=(REPA(1, hidden=8), SelfAlignment(0, 1)))
+    plain, one, two = (
+        shapes(replace(RUN, denoiser=each), "denoiser", VIDEO, Layout(), True) for each in (RUN.denoiser, stage, again)
+    )
+    head = 16 * 8 + 8 + 8 * 8 + 8 + 8 * 3 + 3  # of the second level's width
+    assert count(one.state.model) - count(plain.state.model) == head
+    assert count(two.state.model) - count(one.state.model) == 8 * 8 + 8 + 8 * 16 + 16
+    grid = grid_of(stage, codec_of(RUN).latent_shape(9, 32, 32))
+    assert one.batch["features"].shape == (VIDEO.batch, *grid, 3)
+    assert "features" not in plain.batch
+
+    def forward(given):
+        return flops(lambda m, b: given.objective(m, b, stream(0, "objective")).value, given.state.model, given.batch)
+
+    assert forward(plain) < forward(one)
+    assert forward(two) - forward(one) > 0.25 * forward(plain)  # the second pass, which goes as far as the later layer
+
+
+class Answers:
+    """Takes the place of compiling: of data=2 the step takes half the time of any other layout."""
+
+    def __init__(self, monkeypatch, codec):
+        self.codec, self.asked = codec, []
+        monkeypatch.setitem(plan.__globals__, "compile_all", self.all)  # its module has its name
+
+    def all(self, run, jobs, devices, chip, what):
+        for job in jobs:
+            self.asked.append(job)
+            quick = replace(ONE, job=job, done=ONE.done if job.layout["data"] == 2 else 2 * ONE.done)
+            yield job, self.codec(job, quick) if job.stage == "codec" else quick
+
+
+LARGE = replace(ONE.memory, temporary=10**12)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda quick: "a batch of 4 does not divide", "codec 9x32x32: a batch of 4 does not divide"),
+        (lambda quick: replace(quick, memory=LARGE), "codec 9x32x32: it takes 1 TB of a device"),
+    ],
+    ids=["refused", "too large"],
+)
+def test_a_layout_that_another_step_does_not_go_on_is_not_chosen(answer, said, monkeypatch):
+    answers = Answers(monkeypatch, lambda job, quick: answer(quick) if job.layout["data"] == 2 else quick)
+    found = plan(recipe(), 2, H100)
+    assert {step.found.job.layout["data"] for step in found.steps} == {found.run.layout.data} == {1}
+    assert found.tried[-1].layout["data"] == 2
+    assert found.tried[-1].refused == said
+    assert len(found.tried) == len(layouts(2))
+    never = Answers(monkeypatch, lambda job, quick: answer(quick))
+    found = plan(recipe(), 2, H100)
+    assert not found.steps
+    assert {each.refused for each in found.tried} == {said}
+    assert len(never.asked) == 2 * len(found.tried) > len(answers.asked)  # no more than it takes to know
+
+
+def test_axes_that_are_not_named_have_one_device(monkeypatch):
+    answers = Answers(monkeypatch, lambda job, quick: quick)
+    found = plan(replace(recipe(), layout=Layout(data=8, smallest=2)), 4, H100, {"fsdp": 4})
+    assert {tuple(job.layout.values()) for job in answers.asked} == {(1, 4, 1, 1)}
+    assert found.run.layout == Layout(fsdp=4, smallest=2)
+    with pytest.raises(UserError, match="is not of 8 devices"):
+        plan(recipe(), 8, H100, {"fsdp": 4})
 
 
 @pytest.mark.slow
