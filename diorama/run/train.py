@@ -308,7 +308,8 @@ def _preview(run: Run, catalogue: Catalogue, folder: Folder) -> Preview:
 
     def preview(model: Any, examples: int, where: Path) -> None:
         generator = Generator(run, folder, folder.codec(), denoiser_of(model))
-        media = generator.draw(captions, labels, ids=np.arange(len(captions)), bucket=bucket, low=low)
+        with run.layout.ambient():  # the weights lie as they train
+            media = generator.draw(captions, labels, ids=np.arange(len(captions)), bucket=bucket, low=low)
         contact_sheet(
             list(media),
             where / f"{examples:09d}.png",

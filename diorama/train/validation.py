@@ -41,7 +41,8 @@ class Validation:
 
         def measure(model: Any, batch: dict[str, Array], stratum: Array) -> dict[str, Array]:
             place = (stratum + uniform(stream(seed, "validation place"), batch["id"])) / config.strata
-            loss = held.objective(policy.enter(model), batch | {"place": place}, stream(seed, "validation"))
+            with layout.ambient():
+                loss = held.objective(policy.enter(model), batch | {"place": place}, stream(seed, "validation"))
             return {"loss": loss.value, **loss.metrics}
 
         self._measure = jax.jit(measure, out_shardings=layout.sharding())
