@@ -68,6 +68,10 @@ class Gauge:
         chip, devices = of_device(jax.local_devices()[0]), layout.mesh.devices.size
         self._peak = chip and devices * chip.peak(config.policy.compute)
         self._profile = Profile(config.trace, folder / TRACE, name)
+        self.begin()
+
+    def begin(self) -> None:
+        """Count anew."""
         self._work = self._cells = 0.0
         self._spent = dict.fromkeys(("dispatch", "device", "aside"), 0.0)
 
@@ -106,8 +110,7 @@ class Gauge:
             "utilisation": rate / self._peak if self._peak else None,
             "memory_bytes": peak_memory(),
         }
-        self._work = self._cells = 0.0
-        self._spent = dict.fromkeys(self._spent, 0.0)
+        self.begin()
         return line
 
     def close(self) -> None:

@@ -42,8 +42,10 @@ class Meter:
         return Tally(sums, weights, self.blank.fault_step, self.blank.fault, watch)
 
     def start(self, done: int) -> None:
+        """The clock starts, and all counting with it."""
+        self.gauge.begin()
         self.began = self.since = time.perf_counter()
-        self.counted = done
+        self.counted, self.feed.waited = done, 0.0
 
     def mark(self, tally: Tally, done: int, steps: int) -> Tally:
         """A line is due for what `tally` holds: note the time; the numbers may not be there yet. The next tally."""

@@ -65,6 +65,8 @@ def test_a_bad_batch_is_as_one_that_was_never_met(tmp_path, never, by):
     [event] = events(tmp_path)
     assert (event["step"], event["back_to"], event["skipped"]) == (15, 192, 4)
     assert ("not finite" if np.isnan(by) else "the loss spikes and the gradient norm spikes") in event["what"]
+    work = [line["flops_per_second"] / line["examples_per_second"] for line in read_log(tmp_path)]
+    np.testing.assert_allclose(work, work[0], rtol=1e-6)  # none is of steps that are not in the log
     same(run(tmp_path, []), state)  # finished
 
 
