@@ -13,10 +13,11 @@ SOURCE = "source"
 
 
 class BySource(Module):
-    """An objective, with metrics `loss_<name>`: the mean of `Loss.each` over the examples of that source.
+    """An objective, with metrics `loss_<name>`: the mean of `Loss.each` over the batch's examples of that source.
 
     Batches hold `source` (b,) int32, an index into `names`. A source with no example in a batch has NaN there, which
-    the log leaves out. The objective must say its loss of each example.
+    the log leaves out; batches weigh alike in it, however many examples of the source they hold (`Loss.metrics`). The
+    objective must say its loss of each example.
     """
 
     objective: Objective

@@ -24,8 +24,10 @@ class Loss(Module):
     """What an objective returns.
 
     value: float32 scalar, the mean over the examples of the batch: this is minimised.
-    metrics: float32 scalars to be averaged into the log. One that is NaN (no example of that kind in this batch) is
-        left out of the average. All batch shapes of a run give the same names.
+    metrics: float32 scalars to be averaged into the log, each part of a batch weighing by its size. One that is NaN (no
+        example of that kind in this part) is left out, so a mean over some of the examples, such as those of a source
+        or a band of noise, is logged as a mean of parts' means: few examples weigh there as much as many, and
+        `Train.accumulate` changes it a little. All batch shapes of a run give the same names.
     each: (b,) the part of `value` that is of each example, for the log; (b, s) where an example is a row of s clips;
         None where it has none.
     """
@@ -106,7 +108,8 @@ class Train:
         optimizer: the direction of each step.
         clip_norm: largest norm of the whole gradient (without roles'); None for no limit.
         ema_std: relative widths of the averages that are kept (`train.ema`).
-        accumulate: parts that each batch is computed in, one after the other, to save memory; the result is the same.
+        accumulate: parts that each batch is computed in, one after the other, to save memory; what is learned is the
+            same.
         checkpoint_every, keep: how often to save, and how many of the last checkpoints to keep.
         keep_every: also keep for good the first checkpoint at or after each multiple of this.
         snapshot_every: how often to keep the averages for good, for `reconstruct`.
@@ -193,7 +196,8 @@ class State(Module, Generic[M]):
 class Tally(Module):
     """Sums of metrics since the last log line, and the first fault (non-finite value or spike), kept on the device.
 
-    sums, weights: by metric name; mean = sums / weights. fault_step: the first step with a fault, or -1.
+    sums, weights: by metric name; mean = sums / weights, as of `Loss.metrics`.
+    fault_step: the first step with a fault, or -1.
     fault: which of `fault_names` were non-finite at that step and, with a guard, which of its `SPIKES` there were.
     watch: what the guard knows of the steps so far; None without a guard.
     """

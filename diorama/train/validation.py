@@ -51,8 +51,8 @@ class Validation:
         """`validation`, `validation_tau0`, ... of held-back clips, `validation_train`, ... of training clips, and
         `validation_gap`, the first less the second.
 
-        Each is the mean over examples, as in the training log: batches weigh by their size, one without such examples
-        not at all.
+        Batches weigh by their size, as in the training log: where a metric is a mean over all examples, so is this. One
+        over some of them, as in a band of noise, is a mean of batches' means, and a batch without any is left out.
         """
         found = _named("validation", self._mean(model, self.held.held))
         found |= _named("validation_train", self._mean(model, self.held.train))

@@ -52,7 +52,8 @@ def test_it_is_what_a_direct_computation_gives(model):
     }  # fmt: skip
 
 
-def test_neither_batches_nor_order_matter(model):
+def test_neither_batches_nor_order_matter_to_means_over_all_examples(model):
+    """And to the half of the noise times that every batch holds all of."""
     again = Held(objective, [rows(range(i + 7, i - 1, -1)) for i in (1008, 1016, 1000)], HELD.train)
     a, b = (Validation(HOW, held, Policy(), 3, Layout())(model) for held in (HELD, again))
     for name in ("validation", "validation_tau1", "validation_train"):
