@@ -14,7 +14,7 @@ from diorama.net import Perturbed
 from diorama.net.condition import Signals
 from diorama.process import as_process
 from diorama.sample.guidance import Denoiser as Denoises
-from diorama.train.checkpoint import reconstruct
+from diorama.train.load import reconstruct
 
 if TYPE_CHECKING:
     from diorama.run.folder import Folder

@@ -1,8 +1,9 @@
 """Training: one loop for every objective, with averages of the weights, exact resume and logs."""
 
 from diorama.train.board import WandB
-from diorama.train.checkpoint import examples_done, load_model, reconstruct
+from diorama.train.checkpoint import examples_done
 from diorama.train.guard import Guard
+from diorama.train.load import load_model, reconstruct
 from diorama.train.log import read_log
 from diorama.train.loop import Preview, train
 from diorama.train.optimizer import AdamW, Muon

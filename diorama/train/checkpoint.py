@@ -15,14 +15,12 @@ compared again: disks forget.
 import json
 import shutil
 import sys
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
@@ -30,8 +28,7 @@ from jax.experimental import multihost_utils
 from diorama.core.errors import UserError
 from diorama.core.layout import Layout
 from diorama.core.module import paths
-from diorama.core.random import stream
-from diorama.train import ema, verify
+from diorama.train import verify
 from diorama.train.state import State, Tally, Train
 
 CHECKPOINTS, SNAPSHOTS = "checkpoints", "snapshots"
@@ -155,7 +152,7 @@ class Checkpoints:
 
     def _found(self) -> dict[int, dict[str, Any]]:
         """What was noted of each checkpoint, by its examples."""
-        return {n: _progress(self.folder / CHECKPOINTS / str(n)) for n in self._checkpoints.all_steps()}
+        return {n: progress_of(self.folder / CHECKPOINTS / str(n)) for n in self._checkpoints.all_steps()}
 
     def _set_aside(self, step: int, damage: str) -> None:
         """Rename a checkpoint that is no good, and say so."""
@@ -195,13 +192,13 @@ class Checkpoints:
                     raise
                 self._set_aside(step, damage)
         self._checkpoints.reload()
-        for step in _steps(self.folder / SNAPSHOTS):
+        for step in steps_of(self.folder / SNAPSHOTS):
             if step > (restored.examples if restored else 0):
                 self._snapshots.delete(step)
         return restored
 
     def _read(self, step: int, like: State) -> Restored:
-        progress = _progress(self.folder / CHECKPOINTS / str(step))
+        progress = progress_of(self.folder / CHECKPOINTS / str(step))
         if progress["ema_std"] != self._stds:
             raise UserError(
                 f"{self.folder} holds averages of width {progress['ema_std']} and train.ema_std is {self._stds}: "
@@ -209,13 +206,13 @@ class Checkpoints:
             )
         items = _items(like)
         for name, tree in items.items():
-            _check_shapes(self.folder / CHECKPOINTS / str(step) / name, paths(tree))
+            check_shapes(self.folder / CHECKPOINTS / str(step) / name, paths(tree))
         args = {name: ocp.args.StandardRestore(paths(tree)) for name, tree in items.items()}
         arrays = self._checkpoints.restore(step, args=ocp.args.Composite(**args))
         for name, saved in progress.get("sums", {}).items():  # earlier versions kept none
             if wrong := verify.differing(verify.sums(arrays[name]), saved):
                 raise _Damaged(f"{name}: {wrong}")
-        got = {name: _rebuild(tree, arrays[name]) for name, tree in items.items()}
+        got = {name: rebuild(tree, arrays[name]) for name, tree in items.items()}
         averages = tuple(got[f"ema{i}"] for i in range(len(like.ema)))
         state = State(got["counters"]["step"], got["counters"]["examples"], got["model"], got["optimizer"], averages)
         position = json.loads(_position_of(self.folder, progress["data"]))
@@ -244,76 +241,7 @@ class Checkpoints:
 
 def examples_done(folder: Path | str) -> int:
     """The training examples of the newest checkpoint in a run's folder; 0 if there is none."""
-    return max(_steps(Path(folder) / CHECKPOINTS), default=0)
-
-
-def load_model(
-    folder: Path | str, init: Callable[[Any], Any], which: str | None = None, layout: Layout | None = None
-) -> Any:
-    """A model from the newest checkpoint of a run's folder.
-
-    Args:
-        folder: what was given to `train`.
-        init: what was given to `train`; says the structure and is not computed.
-        which: "model" for the parameters as they are, or "ema0", "ema1", ... for the averages; the first average if
-            None, or the parameters where no average is kept.
-        layout: where the arrays go; one device if None.
-
-    Raises:
-        UserError: there is no checkpoint, no such average, or the checkpoint is of another model.
-    """
-    steps = _steps(Path(folder) / CHECKPOINTS)
-    if not steps:
-        raise UserError(f"{folder} holds no checkpoint: train first")
-    newest = Path(folder).resolve() / CHECKPOINTS / str(max(steps))
-    return _load(newest, init, which or ("ema0" if _progress(newest)["ema_std"] else "model"), layout)
-
-
-def reconstruct(
-    folder: Path | str, init: Callable[[Any], Any], std: float, examples: int | None = None,
-    layout: Layout | None = None,
-) -> Any:  # fmt: skip
-    """The model averaged with a width that was not kept, from the snapshots of a run (EDM2, section 3.2).
-
-    Args:
-        folder, init, layout: as for `load_model`.
-        std: the width wanted.
-        examples: the moment the average looks back from; the newest snapshot if None.
-
-    Raises:
-        UserError: the run kept no snapshots (`train.snapshot_every`), or none up to `examples`.
-    """
-    steps = _steps(Path(folder) / SNAPSHOTS)
-    examples = examples or max(steps, default=0)
-    stored = [
-        (step, i, width)
-        for step in sorted(steps)
-        if step <= examples
-        for i, width in enumerate(_progress(Path(folder) / SNAPSHOTS / str(step))["ema_std"])
-    ]
-    if not stored:
-        raise UserError(f"{folder} holds no snapshots up to {examples} examples: train with train.snapshot_every set")
-    weights = ema.combination([(step, width) for step, _, width in stored], examples, std)
-    total: Any = None
-    for (step, i, _), weight in zip(stored, weights, strict=True):
-        model = _load(Path(folder).resolve() / SNAPSHOTS / str(step), init, f"ema{i}", layout)
-        part = jax.tree.map(lambda x, w=float(weight): x * w if jnp.issubdtype(x.dtype, jnp.floating) else x, model)
-        total = part if total is None else jax.tree.map(_add_floats, total, part)
-    return total
-
-
-def _add_floats(a: Any, b: Any) -> Any:
-    return a + b if jnp.issubdtype(a.dtype, jnp.floating) else b
-
-
-def _load(checkpoint: Path, init: Callable[[Any], Any], which: str, layout: Layout | None) -> Any:
-    if not (checkpoint / which).is_dir():
-        have = sorted(p.name for p in checkpoint.iterdir() if p.name == "model" or p.name.startswith("ema"))
-        raise UserError(f"{checkpoint} holds no '{which}': choose one of {', '.join(have)}")
-    like = abstract(jax.eval_shape(init, stream(0, "init")), layout or Layout())
-    _check_shapes(checkpoint / which, paths(like))
-    arrays = _reader().restore(checkpoint / which, args=ocp.args.StandardRestore(paths(like)))
-    return _rebuild(like, arrays)
+    return max(steps_of(Path(folder) / CHECKPOINTS), default=0)
 
 
 def abstract(tree: Any, layout: Layout) -> Any:
@@ -327,21 +255,21 @@ def _items(state: State) -> dict[str, Any]:
     return {"model": state.model, **averages, "optimizer": state.optimizer, "counters": counters}
 
 
-def _rebuild(like: Any, arrays: dict[str, Any]) -> Any:
+def rebuild(like: Any, arrays: dict[str, Any]) -> Any:
     return jax.tree.unflatten(jax.tree.structure(like), [arrays[path] for path in paths(like)])
 
 
-def _reader() -> ocp.StandardCheckpointHandler:
+def reader() -> ocp.StandardCheckpointHandler:
     """The layer below `Checkpointer`, which would warn of every item that is not asked for."""
     return ocp.StandardCheckpointHandler()
 
 
-def _progress(checkpoint: Path) -> dict[str, Any]:
+def progress_of(checkpoint: Path) -> dict[str, Any]:
     return ocp.JsonCheckpointHandler().restore(checkpoint.resolve() / "progress")
 
 
-def _check_shapes(item: Path, want: dict[str, Any]) -> None:
-    stored = {path: list(meta.shape) for path, meta in _reader().metadata(item).items()}
+def check_shapes(item: Path, want: dict[str, Any]) -> None:
+    stored = {path: list(meta.shape) for path, meta in reader().metadata(item).items()}
     for path in [*want, *stored]:
         have, need = stored.get(path), list(want[path].shape) if path in want else None
         if have != need:
@@ -357,7 +285,7 @@ def _say(text: str) -> None:
 
 
 def _by(found: dict[int, dict[str, Any]], step: int) -> list[int]:
-    """The checkpoints saved at their time and by optimiser step `step`, oldest first; earlier versions noted no step."""
+    """The checkpoints saved at their time, by optimiser step `step`, oldest first; earlier versions noted no step."""
     return sorted(n for n, p in found.items() if p.get("due", True) and "step" in p and p["step"] <= step)
 
 
@@ -412,7 +340,7 @@ def _of_all_processes(position: Any) -> list[str]:
     return [bytes(row).decode() for row in np.asarray(padded)]
 
 
-def _steps(folder: Path) -> list[int]:
+def steps_of(folder: Path) -> list[int]:
     return [int(p.name) for p in folder.iterdir() if p.name.isdigit()] if folder.is_dir() else []
 
 

@@ -42,14 +42,17 @@ class Widened:
         """For each parameter (stacks and convolutions, too) whether it is a matrix from hidden channels."""
         fixed = tree.fixed if isinstance(tree, Fixed) else ()
 
+        def inner(part: Any) -> bool:
+            return part is not tree and isinstance(part, Fixed)
+
         def of(path: Any, part: Any) -> Any:
             if fixed and path[0].name in fixed:
                 return jax.tree.map(lambda x: False, part)
-            if part is not tree and isinstance(part, Fixed):
+            if inner(part):
                 return self.hidden(part)
             return part.ndim >= 2 and part.shape[-2] >= self.now
 
-        return jax.tree_util.tree_map_with_path(of, tree, is_leaf=lambda x: x is not tree and isinstance(x, Fixed))
+        return jax.tree_util.tree_map_with_path(of, tree, is_leaf=inner)
 
     def scale(self, power: Callable[[Any], float]) -> optax.GradientTransformation:
         """Directions of hidden matrices times (tuned / now)^`power(matrix)`."""

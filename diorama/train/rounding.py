@@ -24,19 +24,22 @@ SMALLEST = 1024  # numbers in an array, or one block's of a stack; smaller ones 
 def narrow(tree: T, kind: str) -> T:
     """`tree` as it is kept: its large floating-point arrays in `kind`, rounded to nearest; all else as it was.
 
-    A stack is as large as one of its blocks: their gains and biases stay. Which axes are a block's own, modules say
-    (`core.layout.Split`); of arrays whose module says nothing they are the last two.
+    A stack counts as one of its blocks: what is small there (gains, biases) is small here. Which axes are a block's
+    own, modules say (`core.layout.Split`); of arrays whose module says nothing they are the last two.
     """
     axes = tree.axes if isinstance(tree, Split) else {}
 
+    def inner(part: Any) -> bool:
+        return part is not tree and isinstance(part, Split)
+
     def kept(path: Any, part: Any) -> Any:
-        if part is not tree and isinstance(part, Split):
+        if inner(part):
             return narrow(part, kind)
         own = len(axes.get(path[0].name, "io")) if axes else 2
         large = prod(part.shape[max(part.ndim - own, 0) :]) >= SMALLEST
         return part.astype(kind) if large and jnp.issubdtype(part.dtype, jnp.floating) else part
 
-    return jax.tree_util.tree_map_with_path(kept, tree, is_leaf=lambda x: x is not tree and isinstance(x, Split))
+    return jax.tree_util.tree_map_with_path(kept, tree, is_leaf=inner)
 
 
 def keep(tree: T, like: T, seed: int, step: Array) -> T:
