@@ -3,15 +3,18 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from diorama.core import Layout
+from diorama.core.layout import AXES, over
 from diorama.core.module import Policy
-from diorama.train import Guard, Held, Train, Validate, train, verify
+from diorama.train import Guard, Held, Loss, Train, Validate, train, verify
 from diorama.train.validation import Validation
 from tests.shared import simulated
 from tests.train.test_loop import rows
@@ -22,6 +25,11 @@ LAYOUTS = {"one": Layout(), "data": Layout(data=8), "fsdp": Layout(data=2, fsdp=
 HELD = Held(OBJECTIVE, [rows(range(1000, 1016))], [rows(range(16))])
 
 
+def devices(*_: object) -> Loss:
+    """Says how many devices an objective is compiled for."""
+    return Loss(jnp.float32(over(AXES)), {})
+
+
 def main(folder: Path) -> None:
     found = {}
     for name, layout in LAYOUTS.items():
@@ -30,9 +38,11 @@ def main(folder: Path) -> None:
         born = Net.init(jax.random.key(0))
         model = jax.device_put(born, layout.shardings(born))
         values = Validation(Validate(), HELD, Policy(), 0, layout)(model)
+        seen = Validation(Validate(), replace(HELD, objective=devices), Policy(), 0, layout)(model)["validation"]
         sums = verify.sums({"inner": model.inner, "outer": model.outer, "counts": model.counts})
         events = (folder / name / "events.jsonl").read_text()
-        found[name] = {"values": values, "sums": sums, "events": events, "end": np.asarray(state.model.inner).tolist()}
+        found[name] = {"values": values, "sums": sums, "events": events, "seen": seen}
+        found[name]["end"] = np.asarray(state.model.inner).tolist()
     (folder / "found.json").write_text(json.dumps(found))
 
 
@@ -43,6 +53,8 @@ def test_layouts_agree(tmp_path):
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "found.json").read_text())
     one = found["one"]
+    for name, layout in LAYOUTS.items():
+        assert found[name]["seen"] == layout.data * layout.fsdp
     for name in ("data", "fsdp"):
         assert found[name]["sums"] == one["sums"]
         assert found[name]["events"] == one["events"]
