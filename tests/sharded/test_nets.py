@@ -18,7 +18,7 @@ import pytest
 from diorama.core import Layout
 from diorama.core.collectives import collectives
 from diorama.core.module import paths
-from diorama.net import TransformerConfig, UNetConfig
+from diorama.net import TransformerConfig, UNetConfig, attend
 from diorama.net.condition import Context
 from diorama.net.places import Reach
 from tests.net.tiny import CHANNELS, net_of
@@ -29,6 +29,7 @@ B, T, SIDE, WIDTH, WORDS, DEPTH = 8, 2, 8, 32, 3, 3
 
 NETS: dict[str, Any] = {
     "transformer": TransformerConfig(width=WIDTH, depth=DEPTH, heads=4, mixing=False, previous=False),
+    "pieces": TransformerConfig(width=WIDTH, depth=DEPTH, heads=4, mixing=False, previous=False, attention="chunked"),
     "joint": TransformerConfig(  # its two heads go round in a ring where they do not divide
         width=WIDTH, depth=2, heads=2, text="joint", registers=2, activation="swiglu", modulation="shared",
         reach=(Reach(future=0), Reach()),
@@ -47,6 +48,7 @@ LAYOUTS = {
 }
 CASES = {
     "transformer": ("data8", "fsdp8", "tensor4", "sequence4", "data2-fsdp2-tensor2", "data2-sequence4"),
+    "pieces": ("sequence4",),
     "joint": ("sequence4", "fsdp2-tensor2-sequence2"),
     "unet": ("data8", "tensor4", "fsdp4-sequence2"),
 }
@@ -88,6 +90,8 @@ def compute(net: Any, layout: Layout) -> tuple[float, dict[str, np.ndarray], Any
 
 def main(name: str, layouts: list[str]) -> None:
     net = net_of(NETS[name])
+    if name == "pieces":
+        attend.PIECE = 5 * B * T * (SIDE // 2) ** 2  # five queries in one head of all clips, of 32
     value, gradient, alone = compute(net, Layout())
     memory = alone.memory_analysis().temp_size_in_bytes
     found = {}
@@ -138,6 +142,11 @@ def test_a_transformer_sends_what_it_should_and_no_more():
     assert counts(sent["sequence4"]) == {"all-to-all": 2 * 4 * DEPTH, "all-reduce": 1}
     tokens = B * T * (SIDE // 2) ** 2
     assert sent["sequence4"]["all-to-all"][1] == 2 * 4 * DEPTH * tokens * WIDTH * 4 // 4 * 3 / 4
+
+
+@pytest.mark.slow
+def test_attention_in_pieces_sends_what_the_whole_does():
+    assert found("pieces")["sequence4"]["sent"] == found("transformer")["sequence4"]["sent"]
 
 
 def counts(sent: dict[str, list[int]]) -> dict[str, int]:
