@@ -1,4 +1,4 @@
-"""A codec and its critic on two simulated devices; run as a program, it trains in three layouts."""
+"""A codec and its critic on two simulated devices; run as a program, it trains in four layouts."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from tests.shared import simulated
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH, STEPS = 8, 4
-LAYOUTS = {"one": Layout(), "data": Layout(data=2), "fsdp": Layout(fsdp=2, smallest=64)}
+LAYOUTS = {"one": Layout(), "data": Layout(data=2), "fsdp": Layout(fsdp=2, smallest=64), "rows": Layout(sequence=2)}
 
 
 def example(i: int) -> dict[str, np.ndarray]:
@@ -41,7 +41,7 @@ def test_sharded_codec_training_equals_single(tmp_path):
     for metric in ("loss", "mse", "critic.gradient_norm"):
         values = {name: np.array([line[metric] for line in read_log(tmp_path / name)]) for name in LAYOUTS}
         assert values["one"].shape == (STEPS,)
-        for name in ("data", "fsdp"):
+        for name in ("data", "fsdp", "rows"):
             np.testing.assert_allclose(values[name], values["one"], rtol=1e-4, atol=1e-6, err_msg=f"{metric}, {name}")
 
 
