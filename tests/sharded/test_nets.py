@@ -18,9 +18,11 @@ import pytest
 from diorama.core import Layout
 from diorama.core.collectives import collectives
 from diorama.core.module import paths
-from diorama.net import TransformerConfig, UNetConfig, attend
+from diorama.net import MagnitudeUNetConfig, TransformerConfig, UNetConfig, attend
 from diorama.net.condition import Context
+from diorama.net.head import HeadConfig
 from diorama.net.places import Reach
+from diorama.train.step import _gradient
 from tests.net.tiny import CHANNELS, net_of
 from tests.shared import simulated
 
@@ -34,7 +36,12 @@ NETS: dict[str, Any] = {
         width=WIDTH, depth=2, heads=2, text="joint", registers=2, activation="swiglu", modulation="shared",
         reach=(Reach(future=0), Reach()),
     ),
+    "head": TransformerConfig(  # two heads, which `tensor` does not divide either
+        width=WIDTH, depth=3, heads=2, head=HeadConfig(2 * WIDTH, 1),
+        reach=(Reach(past=0, future=0), Reach(rows=0, columns=0), Reach(past=1, rows=1, columns=1)),
+    ),
     "unet": UNetConfig(widths=(16, WIDTH), heads=4, width=WIDTH),
+    "magnitude": MagnitudeUNetConfig(widths=(16, WIDTH), heads=4, width=WIDTH),
 }  # fmt: skip
 LAYOUTS = {
     "data8": {"data": 8},
@@ -45,13 +52,17 @@ LAYOUTS = {
     "fsdp4-sequence2": {"fsdp": 4, "sequence": 2},
     "data2-sequence4": {"data": 2, "sequence": 4},
     "fsdp2-tensor2-sequence2": {"fsdp": 2, "tensor": 2, "sequence": 2},
+    "data2-tensor2-sequence2": {"data": 2, "tensor": 2, "sequence": 2},
 }
 CASES = {
     "transformer": ("data8", "fsdp8", "tensor4", "sequence4", "data2-fsdp2-tensor2", "data2-sequence4"),
     "pieces": ("sequence4",),
     "joint": ("sequence4", "fsdp2-tensor2-sequence2"),
-    "unet": ("data8", "tensor4", "fsdp4-sequence2"),
+    "head": ("tensor4", "data2-sequence4"),
+    "unet": ("data8", "fsdp4-sequence2", "fsdp2-tensor2-sequence2", "data2-tensor2-sequence2"),
+    "magnitude": ("fsdp2-tensor2-sequence2",),
 }
+PARTS = {("unet", "data2-tensor2-sequence2"): B}  # of a batch, computed in turn: `data` does not divide one example
 
 
 def layout_of(name: str) -> Layout:
@@ -74,12 +85,13 @@ def loss(net: Any, batch: dict[str, Any]) -> Any:
     return jnp.square(net(batch["x"], batch["level"], context).value - batch["target"]).mean()
 
 
-def compute(net: Any, layout: Layout) -> tuple[float, dict[str, np.ndarray], Any]:
-    """The loss, its gradient by path, and the compiled program."""
+def compute(net: Any, layout: Layout, parts: int = 1) -> tuple[float, dict[str, np.ndarray], Any]:
+    """The loss, its gradient by path, and the compiled program; of a batch in so many parts."""
 
     def both(net: Any, batch: dict[str, Any]) -> Any:
         with layout.ambient():
-            return jax.value_and_grad(loss)(net, batch)
+            value, _, gradient = _gradient(lambda net, part: (loss(net, part), {}), net, batch, parts)
+        return value.mean(), gradient
 
     shardings = layout.shardings(net)
     net, given = jax.device_put(net, shardings), layout.put(batch())
@@ -96,7 +108,7 @@ def main(name: str, layouts: list[str]) -> None:
     memory = alone.memory_analysis().temp_size_in_bytes
     found = {}
     for layout in layouts:
-        other, theirs, program = compute(net, layout_of(layout))
+        other, theirs, program = compute(net, layout_of(layout), PARTS.get((name, layout), 1))
         apart = {path: float(np.abs(theirs[path] - g).max() / np.abs(g).max()) for path, g in gradient.items()}
         sent = collectives(program.as_text(), layout_of(layout).mesh.size, 8)
         found[layout] = {
