@@ -17,7 +17,7 @@ CURATIONS = [name for name in FILES if name.startswith("curate_")]
 
 
 def test_the_promised_recipes_are_there() -> None:
-    assert {"cifar10_class", "digits", "emoji_text", "latent_video", "weizmann_action"} <= set(NAMES)
+    assert {"cifar10_class", "digits", "emoji_text", "latent_video", "panda_text", "weizmann_action"} <= set(NAMES)
     assert {"curate_labelled", "curate_stills", "curate_videos"} <= set(CURATIONS)
 
 
