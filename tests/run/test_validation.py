@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from diorama.core import Layout, UserError
+from diorama.core.layout import Share
 from diorama.core.module import Policy
 from diorama.run.train import latents
 from diorama.run.validation import held
@@ -40,7 +41,8 @@ def test_both_splits_give_as_many_and_none_is_in_both(sources):
     np.testing.assert_array_equal(given.held[0]["media"][0], back[at]["media"])
 
 
-def test_batches_have_the_buckets_size_and_divide_over_devices(sources):
+def test_batches_have_the_buckets_size_and_divide_over_devices(sources, monkeypatch):
+    monkeypatch.setattr(Layout, "share", Share(0, 1))  # one process, of more devices than are here
     twice = [(replace(VIDEO, batch=2), *sources[0][1:])]
     assert [len(batch["id"]) for batch in held(validated(), twice).held] == [2]  # of three
     assert [len(batch["id"]) for batch in held(validated(layout=Layout(data=3)), sources).held] == [3]  # no still
