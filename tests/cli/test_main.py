@@ -81,7 +81,7 @@ def test_a_wrong_command_line_exits_with_2(args: tuple[str, ...], capsys: pytest
             ("curate", "photos", "--out", "c", "--recipe", "curate_still"),
             "use one of curate_labelled, curate_stills, curate_videos, or",
         ),
-        (("train", "digitz", "--data", "c"), "use one of cifar10_class, digits, emoji_text, latent_video, weizmann"),
+        (("train", "digitz", "--data", "c"), "use one of cifar10_class, digits, emoji_text, latent_video, panda_text, weizmann"),
     ],
 )
 def test_a_wrong_request_exits_with_1_and_one_sentence(
