@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diorama.net import Perturbed
-from diorama.net.attention import SelfAttention
+from diorama.net.attention import SelfAttention, by_head
 from diorama.net.condition import Conditions, Context
 from diorama.net.places import grid_positions
 from tests.net.tiny import LABEL, NETS, latents, net_of
@@ -26,7 +26,7 @@ def attention():
 def test_alone_is_the_identity_on_values(attention):
     layer, x = attention
     positions = grid_positions(1, 2, 3)
-    values = jnp.split(layer.qkv(x), 3, axis=-1)[2]
+    values = by_head(layer.enter(x), layer.heads, 3)[2].reshape(x.shape)
     found = layer(x, positions, alone=jnp.asarray([True, False]))
     np.testing.assert_allclose(found[0], layer.out(values)[0], atol=1e-6)
     np.testing.assert_array_equal(found[1], layer(x, positions)[1])
