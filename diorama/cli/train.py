@@ -80,7 +80,13 @@ def train(
         called = f"{run.name}: " if isinstance(made, Cascade) else ""
         for bucket in run.denoiser.buckets:
             source, frames = clips(catalogue, bucket, "train"), 1 + (bucket.frames - 1) * bucket.stride
-            told = f"{len(source):,} examples" if source else f"left out, no clip has {frames} frames"
+            told = (
+                f"{len(source):,} examples"
+                if source
+                else f"left out, no clip of {frames} frames or more is nearest to this shape"
+                if bucket.aspects
+                else f"left out, no clip has {frames} frames"
+            )
             say(f"{called}{bucket}: {told}")
         for name, stage in (("codec", run.codec.train), ("denoiser", run.denoiser.train)):
             if stage and stage.warmup > stage.examples:

@@ -110,6 +110,9 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(kind, type) and isinstance(value, kind)
 
 
+PLAIN = {int, float, str, bool, Ellipsis, types.NoneType}  # what a list on the command line may hold
+
+
 def _show(kind: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(kind)))
@@ -130,6 +133,10 @@ def _value(text: str, kind: Any, path: str) -> Any:
             return _exact(value, member)
     if str in members:
         return text
+    if any(typing.get_origin(m) is tuple and not set(typing.get_args(m)) <= PLAIN for m in members):
+        raise UserError(
+            f"{path} is a list of components: write it in a recipe, or change one of those there are, {path}.0"
+        )
     raise UserError(f"{path}={text} does not fit: it takes {' or '.join(_show(m) for m in members)}")
 
 

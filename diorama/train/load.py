@@ -70,7 +70,10 @@ def reconstruct(
         for i, width in enumerate(progress_of(Path(folder) / SNAPSHOTS / str(step))["ema_std"])
     ]
     if not stored:
-        raise UserError(f"{folder} holds no snapshots up to {examples} examples: train with train.snapshot_every set")
+        until = f" up to {examples:,} examples" if examples else ""
+        raise UserError(
+            f"{folder} holds no snapshots{until}: train with some, such as --set denoiser.train.snapshot_every=10000"
+        )
     weights = ema.combination([(step, width) for step, _, width in stored], examples, std)
     total: Any = None
     for (step, i, _), weight in zip(stored, weights, strict=True):

@@ -68,6 +68,7 @@ def test_a_wrong_command_line_exits_with_2(args: tuple[str, ...], capsys: pytest
         (("train", "digits", "--data", "c", "--set", "denoiser.train.exampels=3"), "'denoiser.train.examples'"),
         (("train", "digits", "--data", "c", "--set", "seed"), "path=value"),
         (("train", "digits", "--data", "c", "--set", "seed=x"), "it takes int"),
+        (("train", "digits", "--data", "c", "--set", "denoiser.align=Dispersive"), "a list of components"),
         (("curate", "nowhere", "--out", "c"), "nowhere"),
         (("sample", "nowhere"), "nowhere is not a run"),
         (("evaluate", "nowhere"), "nowhere is not a run"),
@@ -81,7 +82,10 @@ def test_a_wrong_command_line_exits_with_2(args: tuple[str, ...], capsys: pytest
             ("curate", "photos", "--out", "c", "--recipe", "curate_still"),
             "use one of curate_labelled, curate_stills, curate_videos, or",
         ),
-        (("train", "digitz", "--data", "c"), "use one of cifar10_class, digits, emoji_text, latent_video, panda_text, weizmann"),
+        (
+            ("train", "digitz", "--data", "c"),
+            "use one of cifar10_class, digits, emoji_text, latent_video, panda_text, weizmann",
+        ),
     ],
 )
 def test_a_wrong_request_exits_with_1_and_one_sentence(
