@@ -117,8 +117,8 @@ def _ungathered(primitive: Any, *_: Any, **__: Any) -> bool:
 
 
 # Stacks this short are laid out one block after another: a loop copies what the backward pass keeps of every block
-# into one array and out again, a quarter of a training step of the demo's transformer (docs/log.md).
-UNROLLED = 8
+# into one array and out again, a quarter of a training step of the demo's transformer, a tenth of that of size S (docs/log.md).
+UNROLLED = 12
 
 
 def scan(blocks: Any, x: Any, call: Callable[[Any, Any], tuple[Any, Any]], keep: Remat = "none") -> tuple[Any, Any]:
