@@ -117,7 +117,8 @@ def _ungathered(primitive: Any, *_: Any, **__: Any) -> bool:
 
 
 # Stacks this short are laid out one block after another: a loop copies what the backward pass keeps of every block
-# into one array and out again, a quarter of a training step of the demo's transformer, a tenth of that of size S (docs/log.md).
+# into one array and out again, a quarter of a training step of the demo's transformer and a tenth of one of size S
+# (docs/log.md).
 UNROLLED = 12
 
 
