@@ -110,12 +110,15 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(kind, type) and isinstance(value, kind)
 
 
+WORDS = {"true": True, "false": False, "none": None}  # as other languages write them
 PLAIN = {int, float, str, bool, Ellipsis, types.NoneType}  # what a list on the command line may hold
 
 
 def _show(kind: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(kind)))
+    if kind is bool:
+        return "True or False"
     return getattr(kind, "__name__", None) if isinstance(kind, type) else str(kind)  # type: ignore[return-value]
 
 
@@ -126,11 +129,11 @@ def _value(text: str, kind: Any, path: str) -> Any:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = float(text) if float in members and text in ("inf", "-inf", "nan") else text  # a bare word is a string
-    for member in members:
-        if isinstance(value, list) and typing.get_origin(member) is tuple:
-            value = tuple(value)
-        if _fits(value, member):
-            return _exact(value, member)
+    for each in (value, WORDS.get(text, value)):
+        for member in members:
+            found = tuple(each) if isinstance(each, list) and typing.get_origin(member) is tuple else each
+            if _fits(found, member):
+                return _exact(found, member)
     if str in members:
         return text
     if any(typing.get_origin(m) is tuple and not set(typing.get_args(m)) <= PLAIN for m in members):

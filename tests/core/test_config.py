@@ -127,6 +127,12 @@ def test_override_takes_the_last_and_an_item_of_a_tuple():
     assert override(WHOLE, []) == WHOLE
 
 
+def test_words_of_other_languages():
+    assert override(WHOLE, ["on=true"]).on is True
+    assert override(Whole(on=True, limit=1.0), ["on=false", "limit=none"]) == Whole()
+    assert override(WHOLE, ["name=true"]).name == "true"
+
+
 def test_settings_that_belong_together_are_checked_together():
     config = override(WHOLE, ["net.width=96", "net=Large", "net.levels=(1, 2, 3)"])
     assert config.net == Large(96, (1, 2, 3))
@@ -147,7 +153,7 @@ def test_settings_that_belong_together_are_checked_together():
         ("net.width=1.5", "it takes int"),
         ("net.width=True", "it takes int"),
         ("net.rate=None", "it takes float"),
-        ("on=1", "it takes bool"),
+        ("on=1", "it takes True or False"),
         ("pair=(1,)", "pair=.* does not fit"),
         ("kind=three", "it takes one of 'one', 'two'"),
         ("limit=high", "it takes float or None"),
