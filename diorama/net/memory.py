@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 
 from diorama.core.array import Array, Float, Int
-from diorama.core.errors import UserError
 from diorama.core.module import Module, static
 from diorama.net.attention import rotary
 from diorama.net.places import Places
@@ -62,14 +61,10 @@ class Memory(Module):
 
     def after(self, found: dict[str, Any]) -> "Memory":
         """With the frames that the network has just seen, from its intermediates; this memory was what it had of those
-        before.
-
-        Raises `UserError` where they are more than the window holds.
+        before. Of more frames than the window holds, the last ones stay.
         """
         _, t, h, w, _ = found["entered"].shape
         slots = self.keys.shape[2] // (h * w)
-        if t > slots - self.first:
-            raise UserError(f"{t} frames at a time do not fit into a window of {slots - self.first}: give a longer one")
         start = self.frames[0]
         moves = jnp.maximum(start + t - slots, 0)
 

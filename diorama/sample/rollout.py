@@ -279,5 +279,5 @@ def _is_one(scale: Any) -> bool:
 
 
 def _check(past: Past) -> None:
-    if not 1 <= past.chunk <= past.window or not 0 <= past.noise < 1:
-        raise UserError(f"{past}: a chunk has at least one frame, a window no fewer, and noise is in [0, 1)")
+    if min(past.chunk, past.window) < 1 or not 0 <= past.noise < 1:
+        raise UserError(f"{past}: a chunk and a window have at least one frame each, and noise is in [0, 1)")

@@ -116,13 +116,14 @@ def test_given_frames_are_held_and_what_follows_fits():
     close(found, truth)
 
 
-def test_a_window_as_long_as_layers_see_is_as_good_as_all():
-    """The window has wrapped several times by then."""
+@pytest.mark.parametrize("chunk", [1, 3, 4], ids="in chunks of {}".format)
+def test_a_window_as_long_as_layers_see_is_as_good_as_all(chunk):
+    """The window has wrapped several times by then; a chunk may be longer than it."""
     denoiser = model(replace(CAUSAL, reach=(Reach(past=2, future=0), Reach(past=1, future=0)), previous=True))
-    truth = whole(denoiser, plan.autoregressive(TAUS, 12))
-    found = rolled(denoiser, Cached(window=2), frames=12)
+    truth = whole(denoiser, plan.autoregressive(TAUS, 12, chunk=chunk))
+    found = rolled(denoiser, Cached(window=2, chunk=chunk), frames=12)
     close(found, truth)
-    short = rolled(denoiser, Cached(window=2), frames=5)
+    short = rolled(denoiser, Cached(window=2, chunk=chunk), frames=5)
     np.testing.assert_array_equal(short, found[:, :5])
 
 
@@ -139,10 +140,11 @@ def test_one_layer_sees_in_its_memory_what_it_sees_beside_it():
 
 
 @pytest.mark.parametrize("net", [UNET, TRANSFORMER], ids=["unet", "transformer"])
-def test_joint_networks_go_on_by_their_last_frames(net):
+@pytest.mark.parametrize("window", [4, 2])
+def test_joint_networks_go_on_by_their_last_frames(net, window):
     """Each piece is a clip of which the first frames are given, as `plan.joint` makes it."""
-    denoiser = model(net)
-    found = rolled(denoiser, Recomputed(window=4, chunk=2), solver=Heun(), frames=8)
+    denoiser, begin = model(net), 6 - window
+    found = rolled(denoiser, Recomputed(window, chunk=begin), solver=Heun(), frames=6 + begin)
 
     @jax.jit
     def draw(denoiser, taus, begin, given):
@@ -152,8 +154,8 @@ def test_joint_networks_go_on_by_their_last_frames(net):
         return descend(denoiser, denoiser.process, Heun(), plan.joint(TAUS, 6), taus, start, motion, LABELS, given)[0]
 
     close(found[:, :6], draw(denoiser, plan.joint(TAUS, 6), 0, jnp.zeros((2, *SHAPE))))
-    given = jnp.pad(found[:, 2:6], ((0, 0), (0, 2), (0, 0), (0, 0), (0, 0)))
-    close(found[:, 6:], draw(denoiser, plan.joint(TAUS, 6, given=4), 2, given)[:, 4:])
+    given = jnp.pad(found[:, begin:6], ((0, 0), (0, begin), (0, 0), (0, 0), (0, 0)))
+    close(found[:, 6:], draw(denoiser, plan.joint(TAUS, 6, given=window), begin, given)[:, window:])
 
 
 def test_one_program_serves_every_piece_and_an_id_has_its_own_video():
@@ -201,8 +203,9 @@ def test_what_does_not_go_together_is_refused():
     refused("multiples", blocks, Recomputed(window=3, chunk=2))
     joined = replace(DENOISER, process=RectifiedFlow(noise=Coloured(time=1.0)))
     refused("time=0", joined, Cached())
-    with pytest.raises(UserError, match="window"):
-        Cached(window=2, chunk=3)
+    for sizes in ({"window": 0}, {"chunk": 0}):
+        with pytest.raises(UserError, match="window"):
+            Recomputed(**sizes)
     with pytest.raises(UserError, match="sink"):
         Cached(sink=-1)
 
