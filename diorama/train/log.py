@@ -23,7 +23,8 @@ TIMING = (
     flops_per_second, utilisation             model FLOPs, and their share of what the devices could
     memory_bytes                              the most so far, of a device, or of the process
 
-A figure that is not known is null: cells where there are no latents, utilisation of a chip that `core.chips` lacks.
+A figure that is not known is null: cells where there are no latents, utilisation of a chip that `core.chips` lacks,
+and of a CPU that was so busy when its peak was measured that more was reached.
 """
 
 

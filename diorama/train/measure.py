@@ -103,11 +103,12 @@ class Gauge:
         """The fields of a log line (`log.TIMING`) for what was done since the last, in `seconds` without what was
         aside; counting begins anew."""
         rate = self._work / seconds
+        share = rate / self._peak if self._peak else None
         line = {
             **{f"{part}_seconds": spent for part, spent in self._spent.items()},
             "cells_per_second": self._cells / seconds or None,
             "flops_per_second": rate,
-            "utilisation": rate / self._peak if self._peak else None,
+            "utilisation": share if share is None or share <= 1 else None,  # a busy CPU measures too low a peak
             "memory_bytes": peak_memory(),
         }
         self.begin()

@@ -73,7 +73,7 @@ def test_lines_say_what_was_done(run):
     for line in lines:
         assert set(TIMING) <= line.keys()
         assert line["flops_per_second"] == pytest.approx(STEP / 16 * line["examples_per_second"], rel=1e-6)
-        assert 0 < line["utilisation"] < 1.5
+        assert line["utilisation"] is None or 0 < line["utilisation"] <= 1
         assert line["cells_per_second"] is None
         assert 1e7 < line["memory_bytes"] <= peak_memory()
     spent = sum(line[f"{part}_seconds"] for line in lines for part in ("data", "dispatch", "device", "aside"))
@@ -106,6 +106,15 @@ def test_cells_are_those_of_latents(tmp_path):
     line = gauge.read(2.0)
     assert line["cells_per_second"] == 2 * 3 * 4 * 5 / 2
     assert gauge.read(1.0)["cells_per_second"] is None
+
+
+def test_utilisation_is_of_the_peak_and_unknown_above_it(monkeypatch, tmp_path):
+    gauge, found = Gauge(CONFIG, OBJECTIVE, MODEL, Layout(), tmp_path, "train"), []
+    for peak in (2.0, 0.5):
+        monkeypatch.setattr(gauge, "_peak", peak)
+        gauge._work = 3.0
+        found.append(gauge.read(3.0)["utilisation"])
+    assert found == [0.5, None]
 
 
 def test_a_chip_that_is_not_known_has_no_utilisation(monkeypatch, tmp_path):
