@@ -3,7 +3,7 @@
 Install:   python -m pip install -e .
 Command:   diorama curate weizmann64 --out CATALOGUE
            python -m benchmarks.video_ways --data CATALOGUE --out FOLDER [--minutes 10] [--only joint,cascade]
-               [--frames 33] [--count 128]
+               [--frames 33] [--count 64]
 Hardware:  two CPU cores. Linux, which tells the peak memory of a process.
 
 The task is that of the recipe `weizmann_action`: captioned actions of a few people, windows of 9 frames of 64 x 64.
@@ -320,7 +320,7 @@ def timed(draw: Draw, prompts: Prompts, together: int, what: str) -> tuple[np.nd
         for start in (0, *range(0, n, together)):
             part = np.arange(start, min(start + together, n))
             take = np.resize(part, together)  # filled up with repetitions: one program
-            if not out:
+            if len(out) == 1:
                 cpu, clock = time.process_time(), time.perf_counter()
             media = draw([prompts.captions[i] for i in take], prompts.labels[take], take)
             out.append(media[: len(part)])
@@ -368,7 +368,7 @@ def alone(call: Callable[..., None], *given: Any) -> None:
     except KeyboardInterrupt:  # it got that too, and saves a checkpoint
         child.join()
     if child.exitcode:
-        raise SystemExit("stopped: the same command goes on")
+        raise SystemExit(1 if child.exitcode == 1 else "stopped: the same command goes on")
 
 
 def plainly(call: Callable[..., None], *given: Any) -> None:
@@ -433,7 +433,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10, help="of processor time that each way is trained for")
     parser.add_argument("--only", default=",".join(WAYS), metavar="WAYS", help="some of them, with commas between")
     parser.add_argument("--frames", type=int, default=33, help="of the long videos")
-    parser.add_argument("--count", type=int, default=128, help="clips that each way draws")
+    parser.add_argument("--count", type=int, default=64, help="clips that each way draws")
     args = parser.parse_args()
     names = args.only.split(",")
     if unknown := [name for name in names if name not in WAYS]:
