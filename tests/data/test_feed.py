@@ -264,8 +264,9 @@ class _Told:
         self.weights = weights
 
     def clips(self, split):
-        kinds = [{"kind": "video", "t": 4 + k, "id": f"{k:032x}", "caption": None} for k in range(len(self.weights))]
-        rows = [kind if w is None else kind | {"weight": w} for kind, w in zip(kinds, self.weights, strict=True)]
+        like = {"kind": "video", "h": 8, "w": 8, "caption": None}
+        each = [like | {"t": 4 + k, "id": f"{k:032x}"} for k in range(len(self.weights))]
+        rows = [row if w is None else row | {"weight": w} for row, w in zip(each, self.weights, strict=True)]
         return type("Table", (), {"to_pylist": lambda self: rows})()
 
 
