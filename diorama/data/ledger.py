@@ -166,6 +166,7 @@ def append(folder: Path, name: str, table: pa.Table) -> None:
 def connect(tables: dict[str, tuple[Path, pa.Schema]]) -> duckdb.DuckDBPyConnection:
     """DuckDB with a view a ledger; empty where nothing was written yet, null where an older file lacks a column."""
     con = duckdb.connect(config={"threads": THREADS})
+    con.execute("set parquet_metadata_cache = true")  # views upon views ask each shard many times what it holds
     for name, (folder, schema) in tables.items():
         con.register(f"blank_{name}", schema.empty_table())
         written = f"read_parquet({quote(glob.escape(str(folder)) + '/*.parquet')}, union_by_name = true)"
