@@ -22,6 +22,7 @@ BITS = 64
 ENTRIES = 1 << 24  # sorted at a time
 CALL = 100  # entries that take as long as calling NumPy
 LONGEST = 4096  # entries under one key that are compared with one another; see `join`
+DENSE = 16  # one in so many entries takes as long to pick out as all take in their order
 TABLE = 24  # bits of the longest table of where keys begin
 
 
@@ -170,13 +171,20 @@ def _meet(
     first = np.flatnonzero(keys[1:] == keys[:-1])  # of entries whose next one has the same key
     lag = 1
     while len(first) and lag <= longest:
-        near = first[np.bitwise_count(values[first] ^ values[first + lag]) <= distance]
+        dense = len(first) > len(keys) // DENSE
+        if dense:  # of all: what lies under unequal keys and is near is a pair as well
+            near = np.flatnonzero(np.bitwise_count(values[:-lag] ^ values[lag:]) <= distance)
+        else:
+            near = first[np.bitwise_count(values[first] ^ values[first + lag]) <= distance]
         i, j = rows[near], rows[near + lag]
         kept = i < j
         found.append(i[kept].astype(np.uint64) << np.uint64(32) | j[kept].astype(np.uint64))
         lag += 1
-        first = first[first + lag < len(keys)]
-        first = first[keys[first] == keys[first + lag]]
+        if dense:
+            first = np.flatnonzero(keys[lag:] == keys[:-lag])
+        else:
+            first = first[first + lag < len(keys)]
+            first = first[keys[first] == keys[first + lag]]
     ends = np.searchsorted(keys, keys[first], "right")
     skipped = int((ends - first - lag).sum())
     return np.unique(np.concatenate(found)) if found else np.zeros(0, np.uint64), skipped
