@@ -8,7 +8,6 @@ or whose parameters changed, looks at the clips it has no row for, and at no oth
 """
 
 import hashlib
-import io
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -71,7 +70,7 @@ class Work:
     @property
     def claim(self) -> Claim:
         """What is said of its being a strip."""
-        more = json.loads(self.item.said.get("more", "{}"))
+        more = json.loads(self.item.said["more"]) if "more" in self.item.said else {}
         frames, width = more.get("frames"), more.get("width")
         hint = (frames, width) if isinstance(frames, int) and isinstance(width, int) else None
         return Claim(self.item.said.get("frame_width"), hint)
@@ -258,8 +257,12 @@ def _note(item: Item, data: Data, seen: Seen | BadMedia) -> dict[str, Any]:
 
 def identity(data: Path | bytes, frame_width: int | None = None) -> str:
     """A clip's id: the hash of its stored bytes (and of how a strip is cut)."""
-    with data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+    digest = hashlib.blake2b(digest_size=16)
+    if isinstance(data, Path):
+        with data.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    else:
+        digest.update(data)
     if frame_width:
         digest.update(f"strip {frame_width}".encode())
     return digest.hexdigest()

@@ -93,14 +93,15 @@ def _place(con: duckdb.DuckDBPyConnection, out: Path, settled: str, inline_bytes
     if not path.exists():
         _register(con, uri)
     con.execute(f"create or replace view placed as {f'from {quote(path)}' if path.exists() else query}")
-    new = con.sql(f"select *, {place} from kept where address is null order by id").to_arrow_table().to_pylist()
-    if new:
+    needed = f"id, location, bytes, asset, frame_width, {place}"
+    new = con.sql(f"select {needed} from kept where address is null order by id").to_arrow_table()
+    if len(new):
         with progress(len(new), "storing", "clips") as bar:
-            for part in _parts(new, inline_bytes, uri):
+            for part in _parts(new.to_pylist(), inline_bytes, uri):
                 _write(part, uri, "append")
                 bar.advance(len(part))
         _register(con, uri)
-    if new or not path.exists():
+    if len(new) or not path.exists():
         path = keep(con, cache, "placed", seen(), query)
     con.execute(f"create or replace view placed as from {quote(path)}")
 

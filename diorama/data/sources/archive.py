@@ -30,9 +30,9 @@ def guarded() -> Iterator[None]:
         raise BadMedia(f"not readable: {short(error)}") from None
 
 
-def is_archive(path: Path) -> bool:
+def is_archive(path: Path | str) -> bool:
     """Whether a file of this name is an archive."""
-    return path.name.lower().endswith(_SUFFIXES)
+    return str(path).lower().endswith(_SUFFIXES)
 
 
 class Archive:

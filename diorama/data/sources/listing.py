@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 from diorama.core.errors import UserError
@@ -30,7 +31,8 @@ class Item:
 
 
 def _state(path: Path) -> str:
-    return f"{path.stat().st_size} {changed(path)}"
+    found = path.stat()
+    return f"{found.st_size} {changed(path) if S_ISDIR(found.st_mode) else found.st_mtime_ns}"
 
 
 def _stamp(state: str, words: dict[str, Any]) -> str:
@@ -100,10 +102,11 @@ def listing(root: Path, skip: Path | None = None) -> Iterator[Item]:
     if not root.exists():
         raise UserError(f"there is no file or folder {root}")
     for path, words in _files(root, skip):
-        if not path.exists():
+        try:
+            file = _state(path)
+        except (OSError, ValueError):  # away, or no name that a file may have
             yield Item(str(path), str(root), "missing", words)
             continue
-        file = _state(path)
         if not is_container(path):
             yield Item(str(path), str(root), _stamp(file, words), words)
             continue
@@ -188,12 +191,12 @@ def fetch(location: str) -> Path | bytes:
     """
     location = file_of(location)
     path, mark, row = location.rpartition("#")
-    if mark and row.isdigit() and is_container(Path(path)):
+    if mark and row.isdigit() and is_container(path):
         if not os.path.exists(path):
             raise BadMedia("the file is gone")
         return container(Path(path)).fetch(int(row))
     if not os.path.exists(location):
         raise BadMedia("there is no such file")
-    if is_container(Path(location)):
+    if is_container(location):
         container(Path(location)).rows()  # says why it could not be listed
     return Path(location)

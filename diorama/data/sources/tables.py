@@ -17,12 +17,8 @@ import pyarrow.parquet as pq
 from diorama.data.sources.archive import guarded
 from diorama.media import BadMedia
 
+TABLES = (".parquet", ".arrow", ".lance")  # how their names end; one of Lance is a folder
 MEDIA = ("image", "video", "media", "bytes", "jpg", "png", "mp4")  # how a column of media is called
-
-
-def is_table(path: Path) -> bool:
-    """Whether a file (for Lance a folder) of this name is a table."""
-    return path.suffix in (".parquet", ".arrow", ".lance")
 
 
 @guarded()
