@@ -25,6 +25,7 @@ from diffusers import DiTTransformer2DModel
 
 from benchmarks.versus_torch import OURS, Call, compare, take_turns
 from diorama.core.layout import Layout
+from diorama.core.memory import keep_memory
 from diorama.core.module import count
 from diorama.core.random import stream
 from diorama.diffusion import DenoiserConfig, Denoising
@@ -100,6 +101,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=4)
     parser.add_argument("--eager-only", action="store_true")
     options = parser.parse_args()
+    keep_memory()  # as training does; PyTorch takes its memory from the same allocator
     cores = sorted(os.sched_getaffinity(0))
     torch.set_num_threads(len(cores))
     rng = np.random.default_rng(0)

@@ -38,6 +38,7 @@ def demo(
 
     Example:  [bold]diorama demo --quick[/bold]
     """
+    from diorama.core.memory import keep_memory
     from diorama.data import curate
     from diorama.data.catalogue import Catalogue
     from diorama.data.digits import write_digits
@@ -46,6 +47,7 @@ def demo(
     from diorama.run.evaluate import evaluate_run
     from diorama.serve.report import write_report
 
+    keep_memory()
     began = time.monotonic()
     path = out or Path("runs") / ("demo_quick" if quick else "demo")
     run = recipes.resolve("digits", [*(QUICK if quick else []), *(settings or [])])

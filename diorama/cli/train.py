@@ -62,11 +62,13 @@ def train(
     Example:  [bold]diorama train latent_video --data c --set seed=1[/bold]
     """
     from diorama.core.layout import join
+    from diorama.core.memory import keep_memory
     from diorama.data import Catalogue
     from diorama.run import Folder, train_run
     from diorama.run.cascade import Cascade, train_cascade
     from diorama.run.examples import clips
 
+    keep_memory()
     if coordinator or processes is not None or process is not None:
         join(coordinator, processes, process)
     made, catalogue = recipes.trainable(recipe, settings or [], seed, size), Catalogue(data, release=release)
