@@ -29,14 +29,31 @@ def rotary(x: Float[Array, "b n k e"], positions: Float[Array, "... n 3"]) -> Fl
     Each axis gets e/6 frequencies, from one radian a cell down to 1/100; the remaining pairs keep still. `positions`
     may differ between examples.
     """
-    pairs = x.shape[-1] // 2
-    each = pairs // 3
-    frequency = 100.0 ** (-jnp.arange(each) / max(each, 1))
-    angle = jnp.concatenate([positions[..., i : i + 1] * frequency for i in range(3)], axis=-1)
-    angle = jnp.pad(angle, [(0, 0)] * (angle.ndim - 1) + [(0, pairs - 3 * each)])[..., None, :]
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    cos, sin = _turns(positions, x.shape[-1] // 2)
     a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], axis=-1).astype(x.dtype)
+
+
+def _turns(positions: Float[Array, "... n 3"], pairs: int) -> tuple[Array, Array]:
+    """Cosines and sines of `rotary`'s angles, (..., n, 1, pairs).
+
+    In a loop over the axes: XLA's CPU compiler otherwise computes them again for every head of every example, where
+    they are used, and so four times a block, in which they took 16 times as long as the rotation (docs/log.md).
+    """
+    each = pairs // 3
+    frequency = 100.0 ** (-jnp.arange(each) / max(each, 1))
+
+    def of(axis: Float[Array, "... n"]) -> tuple[Array, Array]:
+        angle = axis[..., None] * frequency
+        return jnp.cos(angle), jnp.sin(angle)
+
+    def table(turns: Float[Array, "3 ... n each"], still: float) -> Float[Array, "... n 1 pairs"]:
+        turns = jnp.concatenate(list(turns), axis=-1)
+        rest = [(0, 0)] * (turns.ndim - 1) + [(0, pairs - 3 * each)]
+        return jnp.pad(turns, rest, constant_values=still)[..., None, :]
+
+    cos, sin = jax.lax.map(of, jnp.moveaxis(positions, -1, 0))
+    return table(cos, 1.0), table(sin, 0.0)
 
 
 class SelfAttention(Module):
