@@ -139,8 +139,8 @@ class Norm(Module):
 
 def rms(x: Float[Array, "... c"]) -> Float[Array, "... c"]:
     """x over its root mean square along the last axis, in float32."""
-    x = x.astype(jnp.float32)
-    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
+    rows = (x if ambient() else x.reshape(-1, x.shape[-1])).astype(jnp.float32)
+    return (rows * jax.lax.rsqrt(jnp.mean(rows * rows, axis=-1, keepdims=True) + 1e-6)).reshape(x.shape)
 
 
 def modulate(x: Array, scale: Float[Array, "b t c"], shift: Float[Array, "b t c"]) -> Array:
