@@ -13,14 +13,11 @@ GPU's flash kernel is not there: it holds the scores, or where they are many som
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, NamedTuple
-from unittest.mock import patch
 
 import jax
 import jax.numpy as jnp
@@ -126,8 +123,7 @@ def compiled(run: Run, job: Job, *, node: int, memory: float = np.inf, halved: b
     held = _bytes(given.state)
     if held > memory:
         raise UserError(f"the state alone takes {held / 1e9:.1f} GB of a device")
-    with _attention_of_halves():
-        traced = given.step.func.trace(*given[1:4], **given.step.keywords)  # type: ignore[attr-defined]
+    traced = given.step.func.trace(*given[1:4], **given.step.keywords)  # type: ignore[attr-defined]
     program = traced.lower().compile()
     done, moved = _work(traced.jaxpr.jaxpr)
     return Compiled(
@@ -281,24 +277,6 @@ def _signal(name: str, config: Any, media: tuple[int, ...]) -> jax.ShapeDtypeStr
         case LowResolutionConfig():
             return jax.ShapeDtypeStruct((b, *grid, channels + 2), jnp.float32)
     raise UserError(f"the shape of the condition '{name}' is not known to plans: it is a {type(config).__name__}")
-
-
-@contextmanager
-def _attention_of_halves() -> Iterator[None]:
-    """JAX's attention asks for sums in float32 of float16 by a name that its CPU compiler refuses, and here it is spelt
-    out: the same products, softmax and sizes."""
-
-    ours = jax.nn.dot_product_attention
-
-    def attention(q: Any, k: Any, v: Any, *, mask: Any = None, **more: Any) -> Any:
-        if q.dtype != jnp.float16:
-            return ours(q, k, v, mask=mask, **more)
-        scores = jnp.einsum("bnke,bmke->bknm", q, k, preferred_element_type=jnp.float32) / q.shape[-1] ** 0.5
-        scores = scores if mask is None else jnp.where(mask, scores, jnp.finfo(jnp.float32).min / 2)
-        return jnp.einsum("bknm,bmke->bnke", jax.nn.softmax(scores).astype(k.dtype), v)
-
-    with patch.object(jax.nn, "dot_product_attention", attention):
-        yield
 
 
 def _bytes(tree: Any) -> int:
