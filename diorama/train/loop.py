@@ -118,7 +118,7 @@ def train(
             meter.read(bar)
             gauge.wait(before.fault_step)  # at most two steps are in flight
             before = tally
-            bar.advance(size)
+            bar.advance(min(size, config.examples - (done - size)))  # the last batch may reach beyond the end
 
             stop = stop_agreed(requested, steps)
             look = validation if how and (last or _due(how.every, done, size)) else None

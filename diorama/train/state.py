@@ -103,7 +103,8 @@ class Train:
     """How to train. All lengths and intervals are in training examples; intervals of 0 mean never.
 
     Args:
-        examples: when to end. A finished run with more examples asked for goes on.
+        examples: when to end: with the batch that reaches it. Batches are never cut, for a finished run with more
+            examples asked for goes on as if it had never ended; so logs may count up to a batch less one beyond.
         learning_rate, warmup, decay: `learning_rate` times a linear rise over `warmup` examples times `decay`.
         optimizer: the direction of each step.
         clip_norm: largest norm of the whole gradient (without roles'); None for no limit.

@@ -111,6 +111,18 @@ def test_batches_of_several_shapes(tmp_path):
     assert [line["examples"] for line in read_log(tmp_path)] == [8, 24, 32, 48, 56, 64]
 
 
+def test_the_batch_that_reaches_the_end_is_whole_and_the_bar_is_full(tmp_path, capsys):
+    def batches():
+        return Listed([rows(range(i, i + n)) for i, n in enumerate([32, 8, 32, 32, 8, 32, 32])])
+
+    ended = train(Train(80, log_every=8), Net.init, OBJECTIVE, batches(), tmp_path / "a", seed=0)
+    assert int(ended.examples) == read_log(tmp_path / "a")[-1]["examples"] == 104
+    assert "80/80" in (said := capsys.readouterr().err)
+    assert "104/" not in said
+    on = train(Train(160, log_every=8), Net.init, OBJECTIVE, batches(), tmp_path / "a", seed=0)
+    same(on, train(Train(160, log_every=8), Net.init, OBJECTIVE, batches(), tmp_path / "b", seed=0))
+
+
 def test_previews_are_called_with_the_average(tmp_path):
     calls = []
 
