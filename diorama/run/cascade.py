@@ -21,7 +21,7 @@ from diorama.core.config import parse, to_text
 from diorama.core.errors import UserError
 from diorama.core.files import write_text
 from diorama.data import Catalogue
-from diorama.run.folder import Folder
+from diorama.run.folder import CASCADE, Folder
 from diorama.run.generate import Generator
 from diorama.run.run import Bucket, Run, Sampling
 from diorama.run.train import possible, train_run
@@ -72,7 +72,7 @@ class CascadeFolder(Folder):
     @staticmethod
     def holds(path: Path | str) -> bool:
         """Whether that is one."""
-        return (Path(path) / "cascade.txt").exists()
+        return (Path(path) / CASCADE).exists()
 
     @staticmethod
     def put(path: Path | str, cascade: Cascade) -> "CascadeFolder":
@@ -112,7 +112,7 @@ class CascadeFolder(Folder):
 
     @property
     def config(self) -> Path:
-        return self.path / "cascade.txt"
+        return self.path / CASCADE
 
     @property
     def manifest(self) -> Path:

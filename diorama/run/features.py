@@ -80,7 +80,7 @@ def features(run: Run, folder: Folder, source: ClipSource, bucket: Bucket) -> Ro
     root = source.catalogue.path if os.access(source.catalogue.path, os.W_OK) else folder.path
     told = hash_bytes(f"features {VERSION} {name} {seeing.frames} {seeing.grid}".encode(), 8)
     cache = Cache(root, told, source, bucket, replace(stage.latents, dtype="float16"))
-    cache.fill(seeing, run.layout, f"features {bucket}")
+    cache.fill(seeing, run.layout, folder.called(f"features {bucket}"))
     return cache.rows()
 
 

@@ -36,6 +36,9 @@ from diorama.run.against import Weaker
 from diorama.run.run import Learned, Run, Sampling, Taken
 from diorama.sample import grid
 
+CASCADE = "cascade.txt"
+"""What says of a folder that the runs in it are the stages of a cascade (`run.cascade`)."""
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -67,6 +70,11 @@ class Folder:
         if not folder.config.exists():
             raise UserError(f"{path} is not a run: it has no config.txt; name the folder that `diorama train` wrote")
         return folder
+
+    def called(self, what: str) -> str:
+        """A part of the run in bars and messages: "denoiser"; in the stage `base` of a cascade "base denoiser"."""
+        path = self.path.resolve()
+        return f"{path.name} {what}" if (path.parent / CASCADE).exists() else what
 
     @property
     def config(self) -> Path:

@@ -113,7 +113,8 @@ class Generator:
         region = None if known is None else known.encoded(self.codec, shape, how.batch)
         out = []
         named = "" if scales is None else f", guidance {' and '.join(f'{s:g}' for s in np.unique(scales))}"
-        with progress(len(prompts), f"sampling {bucket}{named}", "clips", show=not quiet) as bar:
+        what = self.folder.called(f"sampling {bucket}{named}")
+        with progress(len(prompts), what, "clips", show=not quiet) as bar:
             for start in range(0, len(prompts), how.batch):
                 part = np.arange(start, min(start + how.batch, len(prompts)))
                 take = np.resize(part, how.batch)  # filled up with repetitions: the shape never changes

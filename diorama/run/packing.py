@@ -90,30 +90,32 @@ class Packing:
 
 
 def turns(
-    stage: "DenoiserStage", given: Sequence[tuple["Bucket", ArraySource]], objective: Objective, seed: int
-) -> tuple[list[tuple[Source, int, float]], Objective]:
+    stage: "DenoiserStage", given: Sequence[tuple["Bucket", ArraySource]], objective: Objective, seed: int,
+    name: str = "denoiser",
+) -> tuple[list[tuple[Source, int, float]], Objective]:  # fmt: skip
     """What batches are made of, as `loader` wants it, and what is minimised on them: `objective`, or that of packs.
 
-    Says how many shapes there are, and how full rows are.
+    Says how many shapes there are, and how full rows are; `name` is what is trained.
     """
     shapes = [np.shape(source[0]["media"]) for _, source in given]
     number = len({(bucket.batch, shape) for (bucket, _), shape in zip(given, shapes, strict=True)})
     if (packing := stage.packing) is None:
-        _say(f"batches of {number} shape{'s' * (number > 1)}, each compiled once")
+        _say(name, f"batches of {number} shape{'s' * (number > 1)}, each compiled once")
         return [(source, bucket.batch, bucket.weight) for bucket, source in given], objective
     empty = {name: -1 for name, config in stage.denoiser.conditions.items() if isinstance(config, LabelConfig)}
     rows = PackedSource([source for _, source in given], packing.tokens, seed=seed, fill=empty | {SOURCE: -1})
     number = len(set(shapes))
     _say(
+        name,
         f"clips of {number} shape{'s' * (number > 1)} in rows of {packing.tokens:,} tokens, {rows.filled:.0%} full: "
-        "one shape of batches, compiled once"
+        "one shape of batches, compiled once",
     )
     return [(rows, packing.rows, 1.0)], packing.objective(stage.objective, shapes)
 
 
-def _say(text: str) -> None:
+def _say(name: str, text: str) -> None:
     if jax.process_index() == 0:
-        print(f"diorama: denoiser: {text}", file=sys.stderr, flush=True)
+        print(f"diorama: {name}: {text}", file=sys.stderr, flush=True)
 
 
 def _cells(shape: Shape) -> int:

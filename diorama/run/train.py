@@ -183,7 +183,7 @@ def train_codec(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     objective = stage.loss.objective(config, train_perceptual(run, catalogue, folder))
     train(
         stage.train, objective.init, objective, batches, folder.path / "codec",
-        seed=run.seed, layout=run.layout, preview=_alone(preview), name="codec",
+        seed=run.seed, layout=run.layout, preview=_alone(preview), name=folder.called("codec"),
     )  # fmt: skip
 
     def keep() -> None:
@@ -217,7 +217,7 @@ def train_perceptual(run: Run, catalogue: Catalogue, folder: Folder) -> Path | N
         batches = loader(found, seed=run.seed + 2, **run.layout.share._asdict())
         init = partial(Learner.init, config=stage.loss.own)
         train(stage.perceptual, init, Views(), batches, folder.path / "perceptual",
-              seed=run.seed, layout=run.layout, name="perceptual network")  # fmt: skip
+              seed=run.seed, layout=run.layout, name=folder.called("perceptual network"))  # fmt: skip
         _once(path, lambda: release.save(load_model(folder.path / "perceptual", init).network, path))
     return path
 
@@ -248,7 +248,7 @@ def latents(run: Run, catalogue: Catalogue, folder: Folder, bucket: Bucket, spli
         shared = os.access(catalogue.path, os.W_OK) or not len(cache.index().missing)
         if isinstance(codec, PixelCodec) or not shared:
             cache = Cache(folder.path, fingerprint(folder), source, bucket, variants, low)
-        cache.fill(codec, run.layout, f"{'low ' if low else ''}latents {bucket}")
+        cache.fill(codec, run.layout, folder.called(f"{'low ' if low else ''}latents {bucket}"))
         return cache
 
     cache = filled()
@@ -282,13 +282,13 @@ def train_denoiser(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     run = folder.fitted(run)
     several = len(views(stage.latents)) > 1
     init, objective = learned(run, folder)
-    found, objective = turns(run.denoiser, given, objective, run.seed)
+    found, objective = turns(run.denoiser, given, objective, run.seed, folder.called("denoiser"))
     batches = loader(found, seed=run.seed + 1, **run.layout.share._asdict(), augment=draw if several else None)
     objective = BySource(objective, names) if names else objective
     train(
         stage.train, init, objective, batches, folder.path / "denoiser",
         seed=run.seed, layout=run.layout, preview=_alone(_preview(run, catalogue, folder)),
-        held=held(run, back) if back else None, name="denoiser",
+        held=held(run, back) if back else None, name=folder.called("denoiser"),
     )  # fmt: skip
     _once(path, lambda: release.save(denoiser_of(load_model(folder.path / "denoiser", init)), path))
 

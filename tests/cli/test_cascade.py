@@ -38,6 +38,9 @@ def test_train_sample_and_evaluate(tmp_path: Path, capfd: pytest.CaptureFixture[
     code, out, err = run(capfd, "train", RECIPE, "--data", tmp_path / "data", "--out", folder)
     assert code == 0, err
     assert "small: 5x8x8: " in out
+    for stage in ("small", "large"):
+        for part in ("latents", "denoiser", "denoiser: batches of 1 shape"):
+            assert f"{stage} {part}" in err
     files = [folder / name / "denoiser.safetensors" for name in ("small", "large")]
     written = [file.stat().st_mtime_ns for file in files]
     assert run(capfd, "train", RECIPE, "--data", tmp_path / "data", "--out", folder)[0] == 0

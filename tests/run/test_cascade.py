@@ -135,6 +135,14 @@ def test_a_folder_holds_one_cascade(trained, tmp_path):
         CascadeFolder.at(tmp_path)
 
 
+def test_bars_name_the_stage(drawer, trained, capsys):
+    drawer.draw(PROMPTS[:1], LABELS[:1], ids=IDS[:1], bucket=LARGE, quiet=False)
+    bars = [line.split()[:2] for line in capsys.readouterr().err.splitlines()]
+    assert bars == [[name, "sampling"] for name in ("base", "frames", "pixels")]
+    assert trained.stages()[0].called("denoiser") == "base denoiser"
+    assert trained.called("denoiser") == Folder(trained.path.parent / "run").called("denoiser") == "denoiser"
+
+
 def test_it_is_judged_as_a_run_is(trained):
     before = fingerprint(trained)
     scores = evaluate_run(trained)
