@@ -83,7 +83,7 @@ def sample(
     from diorama.run.against import Null
     from diorama.run.cascade import CascadeFolder
     from diorama.run.generate import bucket_for, write_samples
-    from diorama.run.roll import roll, write_rolls
+    from diorama.run.roll import prompts_of, roll, write_rolls
 
     if count is None:
         alone = max(len(prompt or []), len(label or [])) <= 1
@@ -149,7 +149,10 @@ def sample(
                      first=None if given is None else given[0], seed=seed)
                 for prompt, label, number in zip(prompts, labels, numbers, strict=True)
             ]  # fmt: skip
-            sheet = write_rolls(videos, many, names, labels, numbers, out, how.rate, about, quiet=False)
+            said = [
+                prompts_of(generator, [name, *(then or [])], bucket=bucket, frames=many, sampling=how) for name in names
+            ]
+            sheet = write_rolls(videos, many, said, labels, numbers, out, how.rate, about, quiet=False)
         else:
             media = generator.draw(
                 prompts, labels, ids=numbers, bucket=bucket, sampling=how, first=given, known=known, seed=seed,

@@ -186,11 +186,18 @@ def write_samples(
 
 def list_samples(
     clips: list[np.ndarray], prompts: list[str], labels: np.ndarray, ids: np.ndarray, where: Path,
-    about: dict[str, Any],
+    about: dict[str, Any], changing: list[list[str]] | None = None,
 ) -> Path:  # fmt: skip
-    """Write a contact sheet of clips, or of some of their frames, and `samples.jsonl`; returns the sheet's path."""
+    """Write a contact sheet of clips, or of some of their frames, and `samples.jsonl`; returns the sheet's path.
+
+    changing: of each clip, what stands below every frame, a clip a row, in place of the prompt below some of them.
+    """
     sheet = where / "sheet.png"
-    contact_sheet(clips, sheet, captions=prompts, frames=min(SHOWN, len(clips[0])), smallest=SEEN)
+    if changing:
+        frames, below = [frame[None] for clip in clips for frame in clip], [text for each in changing for text in each]
+        contact_sheet(frames, sheet, len(clips[0]), below, smallest=SEEN)
+    else:
+        contact_sheet(clips, sheet, captions=prompts, frames=min(SHOWN, len(clips[0])), smallest=SEEN)
     told = [
         json.dumps({"id": int(number), "prompt": prompt, "label": int(label), **about})
         for prompt, label, number in zip(prompts, labels, ids, strict=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from diorama.media import write_mp4
 from diorama.run.examples import conditions
 from diorama.run.generate import SHOWN, Generator, list_samples
 from diorama.run.run import Bucket, Sampling
-from diorama.sample.rollout import Asked, rollout, usual
+from diorama.sample.rollout import Asked, Past, rollout, usual
 
 
 def roll(
@@ -44,14 +45,12 @@ def roll(
         raise UserError(f"the run '{run.name}' starts from a lower resolution, which a long video does not have")
     how = folder.fitted(replace(run, sampling=sampling or run.sampling)).sampling
     shape = codec.latent_shape(bucket.frames, bucket.height, bucket.width)
-    past = how.rollout or usual(denoiser, shape[0])
-    length = codec.latent_shape(frames, bucket.height, bucket.width)[0]
+    past, length = how.rollout or usual(denoiser, shape[0]), _latents(codec, bucket, frames)
     weak = how.against.load(folder)
 
     def asked() -> Iterator[Asked]:
         said = conditions(run, folder, prompts, np.full(len(prompts), label, np.int32))
-        for start in (0, *range(past.beside + past.chunk, length, past.chunk)):
-            turn = start * len(prompts) // length
+        for _, turn in _turns(past, length, len(prompts)):
             signals = denoiser.conditions.signals(
                 {name: jnp.asarray(value[turn : turn + 1]) for name, value in said.items()}
             )
@@ -70,6 +69,28 @@ def roll(
         left -= media.shape[1]
 
 
+def prompts_of(
+    generator: Generator, prompts: list[str], *, bucket: Bucket, frames: int, sampling: Sampling | None = None
+) -> list[str]:
+    """Which of the `prompts` each frame of `roll`'s video is made for: it changes where a piece begins."""
+    how, codec = sampling or generator.run.sampling, generator.codec
+    past = how.rollout or usual(generator.denoiser, _latents(codec, bucket, bucket.frames))
+    turns = _turns(past, _latents(codec, bucket, frames), len(prompts))
+    at = [_latents(codec, bucket, frame + 1) - 1 for frame in range(frames)]
+    return [prompts[max(turn for begin, turn in turns if begin <= latent)] for latent in at]
+
+
+def _turns(past: Past, length: int, prompts: int) -> list[tuple[int, int]]:
+    """Of every piece of `length` latent frames, where it begins, and which of so many prompts it is made for."""
+    begins = (0, *range(past.beside + past.chunk, length, past.chunk))
+    return [(begin, begin * prompts // length) for begin in begins]
+
+
+def _latents(codec: Codec | PixelCodec, bucket: Bucket, frames: int) -> int:
+    """How many latent frames so many frames are."""
+    return codec.latent_shape(frames, bucket.height, bucket.width)[0]
+
+
 def _decoded(codec: Codec | PixelCodec, latents: Iterator[Latents]) -> Iterator[Media]:
     """Media of pieces of latents, one after the other. Codecs of pictures do not see beyond a frame."""
     if isinstance(codec, PixelCodec) or (codec.config.temporal == 1 and not chunked(codec)):
@@ -79,15 +100,19 @@ def _decoded(codec: Codec | PixelCodec, latents: Iterator[Latents]) -> Iterator[
 
 
 def write_rolls(
-    videos: list[Iterator[np.ndarray]], frames: int, prompts: list[str], labels: np.ndarray, ids: np.ndarray,
+    videos: list[Iterator[np.ndarray]], frames: int, prompts: list[list[str]], labels: np.ndarray, ids: np.ndarray,
     where: Path, rate: float, about: dict[str, Any], quiet: bool = True,
 ) -> Path:  # fmt: skip
     """Write videos of `frames`, each while it is made, as `<id>.mp4`; a contact sheet, and `samples.jsonl` last.
 
+    prompts: of each video, that of every frame (see `prompts_of`). Where they change, each frame of the contact sheet
+    has its own below, and there are as many frames as prompts at least.
+
     Returns the contact sheet's path.
     """
     where.mkdir(parents=True, exist_ok=True)
-    wanted = np.unique(np.linspace(0, frames - 1, SHOWN).round().astype(int))
+    most = max(1 + sum(a != b for a, b in pairwise(each)) for each in prompts)
+    wanted = np.unique(np.linspace(0, frames - 1, max(SHOWN, most)).round().astype(int))
     shown: list[list[np.ndarray]] = [[] for _ in videos]
 
     with progress(frames * len(videos), "rolling out", "frames", show=not quiet) as bar:
@@ -102,4 +127,6 @@ def write_rolls(
 
         for pieces, kept, number in zip(videos, shown, ids, strict=True):
             write_mp4(where / f"{int(number):06d}.mp4", watched(pieces, kept), rate)
-    return list_samples([np.stack(kept) for kept in shown], prompts, labels, ids, where, about)
+    first, below = [each[0] for each in prompts], [[each[i] for i in wanted] for each in prompts]
+    clips = [np.stack(kept) for kept in shown]
+    return list_samples(clips, first, labels, ids, where, about, below if most > 1 else None)
