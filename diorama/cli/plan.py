@@ -107,8 +107,10 @@ def _cost(found: "Plan", price: float | None, own: "Layout") -> list[str]:
     lines = [f"{stage}: {hours:.2g} hours of training at the least" for stage, hours in found.hours.items()]
     cost = f", {price * found.device_hours:,.2f} at {price:g} each" if price is not None else ""
     lines.append(f"run: {found.device_hours:.2g} device-hours{cost}")
-    if best:
-        lines.append(f"best layout: {best}")
+    if (count := len(found.tried)) > 1:
+        lines.append(f"best layout of {count} tried: {best or 'as the recipe has it'}")
+    elif best:
+        lines.append(f"the one layout tried: {best}")
     if found.chip.name != "cpu":
         lines.append("compiled for CPU devices, which stand for these: temporaries differ by some, times are bounds")
     return lines

@@ -42,12 +42,26 @@ def test_all_is_told(found, capsys, tmp_path):
     assert asked["given"][1:] == (8, H100, {"data": 2, "fsdp": 4})
     assert "note: lower it" in err
     for said in ("data=2 fsdp=4", "too large", "denoiser 9x32x32, batch 4", "all-reduce", "across nodes", "at 2 each",
-                 "best layout: --set layout.data=2 --set layout.fsdp=4", "compiled for CPU devices"):  # fmt: skip
+                 "best layout of 2 tried: --set layout.data=2 --set layout.fsdp=4", "compiled for CPU devices"):  # fmt: skip
         assert said in out
     told = json.loads((tmp_path / "plan.json").read_text())
     assert told["layout"] == BEST.layout
     assert told["cost"] == 2 * told["device_hours"] > 0
     assert told["steps"][0]["total"] == ONE.memory.total
+
+
+def test_one_layout_is_not_called_the_best(found, capsys):
+    found(tried=(BEST,))
+    plan("digits", devices=8, layout="data=2,fsdp=4")
+    out = capsys.readouterr().out
+    assert "the one layout tried: --set layout.data=2 --set layout.fsdp=4" in out
+    assert "best" not in out
+
+
+def test_the_recipes_own_layout_may_be_the_best(found, capsys):
+    found(tried=(Tried({"data": 1}, ONE, TOOK), BEST))
+    plan("digits", devices=8)
+    assert "best layout of 2 tried: as the recipe has it" in capsys.readouterr().out
 
 
 def test_that_nothing_goes_is_told(found, capsys):
