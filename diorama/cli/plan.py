@@ -63,16 +63,24 @@ def plan(
 
 def _layouts(found: "Plan") -> list[str]:
     """A table of the layouts, if several were tried or the one does not go."""
+    from diorama.core.layout import named
     from diorama.run.plan import size
 
     if len(found.tried) == 1 and not found.tried[0].refused:
         return []
     rows = [["layout", "a device holds", "step", "bound by", ""]]
     for each in found.tried:
-        name = " ".join(f"{axis}={n}" for axis, n in each.layout.items() if n > 1) or "one device"
         held = size(each.found.memory.total) if each.found else ""
         took = each.seconds
-        rows.append([name, held, _time(took.total) if took else "", took.bound if took else "", each.refused or ""])
+        rows.append(
+            [
+                named(each.layout),
+                held,
+                _time(took.total) if took else "",
+                took.bound if took else "",
+                each.refused or "",
+            ]
+        )
     return [f"layouts of {found.devices} {found.chip.name}, {size(found.chip.memory)} each", *_table(rows), ""]
 
 

@@ -11,6 +11,7 @@ XLA's partitioner places the collectives. A network knows the mesh that it is co
 says how an activation lies on it, `whole` asks for a weight. Both do nothing on one device, the trivial case.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +40,11 @@ class Split(Protocol):
     def axes(self) -> dict[str, tuple[Axis, ...]]:
         """By the array's name, a mesh axis or None for each of its own axes; any axis before those is a stack's."""
         ...
+
+
+def named(sizes: Mapping[str, int]) -> str:
+    """A layout by its sizes, as they are set: "data=2 fsdp=4", or "one device"."""
+    return " ".join(f"{axis}={n}" for axis, n in sizes.items() if n != 1) or "one device"
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
@@ -143,9 +149,10 @@ class Layout:
 
     def __post_init__(self) -> None:
         if min(self._sizes) < 1:
-            raise UserError(
-                f"the layout {dict(zip(AXES, self._sizes, strict=True))} has an axis below 1: use 1 for none"
-            )
+            raise UserError(f"the layout {self} has an axis below 1: use 1 for none")
+
+    def __str__(self) -> str:
+        return named(dict(zip(AXES, self._sizes, strict=True)))
 
     @property
     def _sizes(self) -> tuple[int, ...]:
@@ -156,10 +163,8 @@ class Layout:
         """The device mesh. Raises `UserError` when there are fewer devices than the layout asks for."""
         need, have = prod(self._sizes), jax.devices()
         if need > len(have):
-            raise UserError(
-                f"the layout {dict(zip(AXES, self._sizes, strict=True))} needs {need} devices and {len(have)} are "
-                "here: lower layout.data or layout.fsdp"
-            )
+            axes = " or ".join(f"layout.{axis}" for axis, n in zip(AXES, self._sizes, strict=True) if n > 1)
+            raise UserError(f"the layout {self} needs {need} devices and {len(have)} are here: lower {axes}")
         return jax.make_mesh(self._sizes, AXES, (AxisType.Auto,) * len(AXES), devices=have[:need])
 
     def ambient(self) -> AbstractContextManager[Any]:

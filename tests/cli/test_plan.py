@@ -42,7 +42,8 @@ def test_all_is_told(found, capsys, tmp_path):
     assert asked["given"][1:] == (8, H100, {"data": 2, "fsdp": 4})
     assert "note: lower it" in err
     for said in ("data=2 fsdp=4", "too large", "denoiser 9x32x32, batch 4", "all-reduce", "across nodes", "at 2 each",
-                 "best layout of 2 tried: --set layout.data=2 --set layout.fsdp=4", "compiled for CPU devices"):  # fmt: skip
+                 "best layout of 2 tried: --set layout.data=2 --set layout.fsdp=4",
+                 "compiled for CPU devices"):  # fmt: skip
         assert said in out
     told = json.loads((tmp_path / "plan.json").read_text())
     assert told["layout"] == BEST.layout

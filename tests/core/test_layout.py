@@ -77,13 +77,15 @@ def test_without_a_mesh_nothing_is_placed():
 
 
 def test_axes_below_one_are_refused():
-    with pytest.raises(UserError, match="below 1"):
-        Layout(fsdp=0)
+    with pytest.raises(UserError, match="the layout data=2 fsdp=0 has an axis below 1"):
+        Layout(data=2, fsdp=0)
 
 
 def test_too_few_devices_are_named():
-    with pytest.raises(UserError, match=r"needs 4096 devices and \d+ are here: lower layout.data"):
-        _ = Layout(data=64, fsdp=64).mesh
+    with pytest.raises(
+        UserError, match=r"layout fsdp=64 tensor=64 needs 4096 devices and \d+ are here: lower .*tensor"
+    ):
+        _ = Layout(fsdp=64, tensor=64).mesh
 
 
 @pytest.mark.parametrize(

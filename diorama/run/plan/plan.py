@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from diorama.core.chips import Chip
 from diorama.core.errors import UserError
-from diorama.core.layout import AXES
+from diorama.core.layout import AXES, named
 from diorama.core.progress import progress
 from diorama.run.plan.compiled import Compiled, Job, Stage, batches, codec_of
 from diorama.run.plan.roofline import Seconds, seconds
@@ -110,7 +110,9 @@ def plan(run: Run, devices: int, chip: Chip, fixed: dict[str, int] | None = None
     codec_of(run)  # is it there?
     choices = [dict.fromkeys(AXES, 1) | fixed] if fixed else layouts(devices)
     if prod(choices[0].values()) != devices:
-        raise UserError(f"the layout {choices[0]} is not of {devices} devices: their product is to be their number")
+        raise UserError(
+            f"the layout {named(choices[0])} is not of {devices} devices: the product of its sizes is to be that"
+        )
     own = batches(run, "denoiser")
     largest = max(range(len(own)), key=lambda i: _numbers(own[i]))
     jobs = [Job("denoiser", largest, layout) for layout in choices]

@@ -171,7 +171,7 @@ def test_axes_that_are_not_named_have_one_device(monkeypatch):
     found = plan(replace(recipe(), layout=Layout(data=8, smallest=2)), 4, H100, {"fsdp": 4})
     assert {tuple(job.layout.values()) for job in answers.asked} == {(1, 4, 1, 1)}
     assert found.run.layout == Layout(fsdp=4, smallest=2)
-    with pytest.raises(UserError, match="is not of 8 devices"):
+    with pytest.raises(UserError, match="the layout fsdp=4 is not of 8 devices"):
         plan(recipe(), 8, H100, {"fsdp": 4})
 
 
