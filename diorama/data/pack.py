@@ -19,8 +19,9 @@ class PackedSource:
     """The examples of `sources` in rows of `tokens`; `media` of each source are arrays (t, h, w, c) of one shape.
 
     `source[i]` is `{"media": (n, 1, 1, c), "position": (n, 3) frame, row and column, "segment": (n,) which of the row's
-    clips a token is of, -1 for none, "index": (n,) its number in the clip, "clip": (s,) uint32 the clips' ids, "id":
-    uint32 of the row}` and, of each other array of an example, (s, ...): `fill` of its name where there is no clip.
+    clips a token is of, -1 for none, "index": (n,) its number in the clip, "frame": (n,) which of the row's frames it
+    is of, "first": (f,) the first token of each frame, 0 for none, "clip": (s,) uint32 the clips' ids, "id": uint32 of
+    the row}` and, of each other array of an example, (s, ...): `fill` of its name where there is no clip.
     Rows are filled best-fit in random order, anew in each of `plans`; with `weights`, an example comes into a plan its
     weight rounded up or down times. Raises `UserError` for a clip that is longer than a row.
     """
@@ -40,6 +41,7 @@ class PackedSource:
         self.longest, self.frames = max(self.sizes), max(shape[0] for shape in shapes)
         if self.longest > tokens:
             raise UserError(f"a clip of {self.longest} latent cells does not fit in a row of {tokens}: set longer rows")
+        self.most_frames = tokens // min(shape[1] * shape[2] for shape in shapes)
         self.rows = [row for plan in range(plans) for row in self._plan(plan)]
         self.most = max(map(len, self.rows))
 
@@ -91,6 +93,9 @@ class PackedSource:
             "segment": [np.full(x[..., 0].size, s, np.int32) for s, x in enumerate(media)],
             "index": [np.arange(x[..., 0].size, dtype=np.int32) for x in media],
         }
+        begins = np.cumsum([0, *(x[0, ..., 0].size for x in media for _ in x)])
+        parts["frame"] = [np.repeat(np.arange(len(begins) - 1, dtype=np.int32), np.diff(begins))]
+        first = _filled(begins[:-1].astype(np.int32), self.most_frames, 0)
         row = {k: _filled(np.concatenate(v), self.tokens, -1 if k == "segment" else 0) for k, v in parts.items()}
         said = {
             name: _filled(np.stack([example[name] for example in examples]), self.most, self.fill.get(name, 0))
@@ -98,7 +103,7 @@ class PackedSource:
             if name not in ("media", "id") and not isinstance(value, str)
         }
         clips = _filled(np.array([example["id"] for example in examples], np.uint32), self.most, 0)
-        return row | said | {"clip": clips, "id": np.uint32((i * 2654435761 + self.seed) % 2**32)}
+        return row | said | {"first": first, "clip": clips, "id": np.uint32((i * 2654435761 + self.seed) % 2**32)}
 
 
 def _filled(array: np.ndarray, length: int, value: Any) -> np.ndarray:

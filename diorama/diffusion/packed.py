@@ -10,7 +10,7 @@ from diorama.core.errors import UserError
 from diorama.diffusion.denoiser import Denoiser
 from diorama.diffusion.objective import Denoising, Noised
 from diorama.net.condition import Packed, Signals
-from diorama.net.places import Places
+from diorama.net.places import Frames, Places
 from diorama.process import White
 from diorama.process.gaussian import Process
 from diorama.train import Loss
@@ -69,7 +69,8 @@ class PackedDenoising:
     def _signals(self, model: Denoiser, batch: dict[str, Array], key: Key, ids: Array) -> Packed:
         flat = {name: batch[name].reshape(len(ids), *batch[name].shape[2:]) for name in model.conditions.embedders}
         signals: Signals = model.conditions.drop(model.conditions.signals(flat), key, ids)
-        return Packed(signals, Places(batch["position"], batch["segment"]))
+        places, frames = Places(batch["position"], batch["segment"]), Frames(batch["frame"], batch["first"])
+        return Packed(signals, places, frames)
 
 
 def alike(process: Process) -> Process:

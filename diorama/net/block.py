@@ -14,7 +14,7 @@ from diorama.net.attention import CrossAttention, SelfAttention, by_itself
 from diorama.net.condition import Context
 from diorama.net.layers import Halves, Linear, Norm, rms
 from diorama.net.parallel import attend_rows, by_token, flat, from_rows, places_of_rows, to_rows, unflat
-from diorama.net.places import Places, Reach
+from diorama.net.places import Frames, Places, Reach
 
 Activation = Literal["gelu", "swiglu"]
 
@@ -65,18 +65,24 @@ class Beside(Module):
 class Sight(Module):
     """All that a block sees but its tokens; the same for every block.
 
-    embedding: of each frame's noise level and of what is broadcast, after its last nonlinearity.
+    embedding: of each frame's noise level and of what is broadcast, after its last nonlinearity; of a pack t = f.
     film: what modulates every block, where blocks share it; 0 where each makes its own of the embedding.
+    frames: which of those a token of a pack goes by; None where tokens lie on their frames' grid, or go by their own.
     places: where the tokens lie. beside: where those beside them lie; None if there are none.
     """
 
     embedding: Float[Array, "b t 1 1 d"]
     film: Float[Array, "b t 1 1 6d"] | float
     context: Context
+    frames: Frames | None
     places: Places
     beside: Places | None
     grid: Grid | None = static()
     way: Way = static()
+
+    def spread(self, x: Float[Array, "b t 1 1 k"]) -> Float[Array, "b n 1 1 k"]:
+        """What frames have, as tokens take it."""
+        return x if self.frames is None else self.frames.tokens(x)
 
 
 class Block(Module):
@@ -131,7 +137,7 @@ class Block(Module):
             alone: (b,) as in `SelfAttention`.
         """
         film = self.film(sight.embedding) if isinstance(self.film, Linear) else self.film + sight.film
-        film, x = place(film, BATCH, ..., None), by_token(x)
+        film, x = place(sight.spread(film), BATCH, ..., None), by_token(x)
         shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(film, 6, axis=-1)
         grid, heads = x.shape[1:4], self.attention.heads
         y = rms(x).astype(x.dtype) * (1 + scale1) + shift1

@@ -21,7 +21,7 @@ from diorama.core.module import Module, scan, stack, static
 from diorama.net.attention import SelfAttention, check_heads
 from diorama.net.layers import Linear, NoiseLevel, Norm
 from diorama.net.memory import Memory
-from diorama.net.places import Places
+from diorama.net.places import Frames, Places
 
 
 class Signal(Module):
@@ -58,10 +58,11 @@ class Remembering(Module):
 
 
 class Packed(Module):
-    """Signals of packed clips (rows * s, ...), s clips a row, and where the tokens of the rows lie."""
+    """Signals of packed clips (rows * s, ...), s clips a row, where the tokens of the rows lie, and of which frames."""
 
     signals: Signals
     places: Places
+    frames: Frames
 
 
 class Context(Module):
@@ -74,6 +75,7 @@ class Context(Module):
     alone: Bool[Array, "b k"] | None = None  # as in `Perturbed`
     memory: Memory | None = None  # of past frames
     places: Places | None = None  # of a pack: where each of its tokens lies, and in which clip
+    frames: Frames | None = None  # of a pack: `broadcast` and noise levels go by them, not by tokens
     segment: Int[Array, "b l"] | None = None  # of a pack: the clip that each of `tokens` is said of
 
     def token_segments(self) -> Int[Array, "b l"]:
@@ -81,8 +83,8 @@ class Context(Module):
         assert self.mask is not None
         return jnp.where(self.mask, 0 if self.segment is None else self.segment, -1)
 
-    def packed(self, places: Places) -> "Context":
-        """This context of clips (rows * s, ...), as the tokens of rows meet it, each that of its own clip."""
+    def packed(self, places: Places, frames: Frames) -> "Context":
+        """This context of clips (rows * s, ...), as tokens and frames of rows meet it, each that of its own clip."""
         assert places.segment is not None
         rows = len(places.segment)
         clips = next((len(x) // rows for x in (self.broadcast, self.tokens) if x is not None), 0)
@@ -96,7 +98,8 @@ class Context(Module):
                 tokens=self.tokens.reshape(rows, clips * length, -1), mask=self.mask.reshape(rows, -1),
                 segment=jnp.broadcast_to(segment, (rows, clips * length)),
             )  # fmt: skip
-        return replace(said, broadcast=None if self.broadcast is None else self.broadcast[own], places=places)
+        broadcast = None if self.broadcast is None else self.broadcast[frames.each(own)]
+        return replace(said, broadcast=broadcast, places=places, frames=frames)
 
     def sees_tokens(self, places: Places) -> Bool[Array, "b #n l"]:
         """Which of `tokens` are seen from `places`: those of the same clip."""
@@ -350,7 +353,7 @@ class Conditions(Module):
 
     def __call__(self, signals: Signals | Perturbed | Remembering | Packed) -> Context:
         if isinstance(signals, Packed):
-            return self(signals.signals).packed(signals.places)
+            return self(signals.signals).packed(signals.places, signals.frames)
         if isinstance(signals, Remembering):
             return replace(self(signals.signals), memory=signals.memory)
         if isinstance(signals, Perturbed):

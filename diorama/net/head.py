@@ -85,8 +85,8 @@ class Head(Module):
         remat: Remat = "none",
     ) -> Float[Array, "b t h w o"]:  # fmt: skip
         """Every token's own embedding modulates it, of its noise level and of what the network says of it."""
-        own = jax.nn.silu(self.level(embedding) + self.said(rms(tokens).astype(tokens.dtype)))
-        sight = Sight(own, 0.0, Context(), sight.places, None, sight.grid, sight.way)
+        own = jax.nn.silu(sight.spread(self.level(embedding)) + self.said(rms(tokens).astype(tokens.dtype)))
+        sight = Sight(own, 0.0, Context(), None, sight.places, None, sight.grid, sight.way)
 
         def call(block: Block, x: Array) -> tuple[Array, None]:
             return block(x, None, sight, None, None)[0], None

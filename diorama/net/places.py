@@ -11,6 +11,7 @@ et al. 2023, NaViT, arXiv 2307.06304). A `Reach` is a box around a query, in whi
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from diorama.core.array import Array, Bool, Float, Int
@@ -77,6 +78,24 @@ class Places(Module):
     def at(self, index: Any) -> "Places":
         """Of some of the tokens, by their index or a slice."""
         return Places(self.position[:, index], None if self.segment is None else self.segment[:, index])
+
+
+class Frames(Module):
+    """Which tokens of a row make up a frame: what goes by frames is computed once for each, and not for every token.
+
+    of: the frame of each token. first: a token of each frame.
+    """
+
+    of: Int[Array, "b n"]
+    first: Int[Array, "b f"]
+
+    def each(self, x: Array) -> Array:
+        """What all tokens of a frame have in common (b, n, ...), once for each (b, f, ...)."""
+        return jax.vmap(lambda x, first: x[first])(x, self.first)
+
+    def tokens(self, x: Array) -> Array:
+        """What frames have (b, f, ...), for each of their tokens (b, n, ...)."""
+        return jax.vmap(lambda x, of: x[of])(x, self.of)
 
 
 def grid_positions(t: int, h: int, w: int) -> Float[Array, "n 3"]:

@@ -162,7 +162,7 @@ class Transformer(Module):
     def __call__(self, x: Float[Array, "b t h w c"], level: Float[Array, "b t"], context: Context) -> Output:
         """Args: `x` noisy latents of about unit variance; `level` in [0, 1], each frame's own noise level.
 
-        In a pack (`context.places`) t counts tokens, and h = w = 1.
+        In a pack (`context.places`) t counts tokens, and h = w = 1; `level` is each token's, alike within a frame.
         """
         patch = self.config.patch
         self._check(x, context)
@@ -180,14 +180,14 @@ class Transformer(Module):
         places = context.places or Places.grid(t, h, w, 0 if context.memory is None else context.memory.frames[0])
         beside, beside_places = self._beside(context, x)
         shared = 0.0 if self.shared is None else self.shared(embedding)
-        sight = Sight(embedding, shared, context, places, beside_places, grid, self.config.attention)
+        sight = Sight(embedding, shared, context, context.frames, places, beside_places, grid, self.config.attention)
         x, features, keys, values = self._run(x, beside, sight, context)
         if self.head is not None:
             x = self.head(cells, x, embedding, sight, self.config.remat)
         else:
             assert self.film is not None
             assert self.leave is not None
-            scale, shift = jnp.split(self.film(embedding), 2, axis=-1)
+            scale, shift = jnp.split(sight.spread(self.film(embedding)), 2, axis=-1)
             x = self.leave(rms(x).astype(x.dtype) * (1 + scale) + shift)
         found = {"blocks": features, "keys": keys, "values": values, "entered": entered}
         return Output(_unfold(x, patch), found)
@@ -212,7 +212,9 @@ class Transformer(Module):
             raise UserError(f"{sizes[0]} frames are no whole blocks of {self.config.together}: go on by whole blocks")
 
     def _embedding(self, level: Float[Array, "b t"], context: Context) -> Float[Array, "b t 1 1 d"]:
-        """Of noise levels (of a token of several frames, their mean) and what is broadcast."""
+        """Of noise levels (of a token of several frames, their mean) and what is broadcast; of a pack by its frames."""
+        if context.frames is not None:
+            level = context.frames.each(level)
         b, t = level.shape
         embedding = self.level(level).reshape(b, t // self.config.patch[0], self.config.patch[0], -1).mean(2)
         if context.broadcast is not None:

@@ -65,7 +65,7 @@ class Packing:
             raise UserError("denoiser.packing has no terms on features: leave out denoiser.align, or packing")
         if stage.denoiser.low:
             raise UserError("denoiser.packing has no place for a lower resolution: set packing to None")
-        if taken := sorted({"position", "segment", "index", "clip"} & conditions.keys()):
+        if taken := sorted({"position", "segment", "index", "frame", "first", "clip"} & conditions.keys()):
             raise UserError(f"'{taken[0]}' is said of packed tokens: call the condition by another name")
         if len({bucket.weight for bucket in stage.buckets}) > 1:
             raise UserError(

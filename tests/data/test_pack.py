@@ -40,6 +40,9 @@ def test_every_clip_comes_once_a_plan_and_rows_hold_whole_clips(tokens, many, fe
             np.testing.assert_array_equal(row["media"][own][:, 0, 0], whole[at])
             np.testing.assert_array_equal(row["index"][own], np.arange(own.sum()))
             assert row["label"][s] == k
+            frames, counts = np.unique(row["frame"][own], return_counts=True)
+            assert list(counts) == [whole[0, ..., 0].size] * len(whole)
+            np.testing.assert_array_equal(np.flatnonzero(own)[:: counts[0]], row["first"][frames])
         assert not row["media"][row["segment"] < 0].any()
     assert sorted(ids) == sorted([*range(many), *range(100, 100 + few)] * 2)
 

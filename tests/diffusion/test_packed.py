@@ -1,5 +1,6 @@
 """A packed clip's loss is its loss alone."""
 
+import re
 from dataclasses import replace
 
 import jax
@@ -67,6 +68,16 @@ def test_each_clip_meets_what_it_meets_alone():
             assert float(loss.metrics[f"loss_tau{band}"]) == pytest.approx(np.mean(held), rel=1e-4)
         else:
             assert np.isnan(loss.metrics[f"loss_tau{band}"])
+
+
+def test_modulation_is_computed_once_a_frame():
+    packed = PackedSource(SOURCES, 24, plans=1, fill={"label": -1})
+    batch = collate([packed[0]])
+    assert batch["first"].shape == (1, 6) < batch["frame"].shape  # frames have four cells and more
+    objective = PackedDenoising(Denoising(), packed.longest, packed.frames)
+    program = str(jax.make_jaxpr(objective)(MODEL, batch, KEY))
+    made = re.findall(rf"f32\[(\d+),{6 * TRANSFORMER.width}\] = dot_general", program)
+    assert made == ["6"]  # in the scan over blocks
 
 
 def test_gradient_by_parts_is_that_of_the_whole():

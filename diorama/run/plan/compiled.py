@@ -213,7 +213,7 @@ def _packed(run: Run, packing: Packing, aim: Denoising, init: Any) -> tuple[Trai
     codec, how, b, n = codec_of(run), run.denoiser, packing.rows, packing.tokens
     shapes = [codec.latent_shape(bucket.frames, bucket.height, bucket.width) for bucket in how.buckets]
     packing.fits(shapes)
-    s = n // min(t * h * w for t, h, w, _ in shapes)
+    s, f = n // min(t * h * w for t, h, w, _ in shapes), n // min(h * w for _, h, w, _ in shapes)
     said = {
         name: jax.ShapeDtypeStruct((b, s, *each.shape[1:]), each.dtype)
         for name, config in how.denoiser.conditions.items()
@@ -223,6 +223,7 @@ def _packed(run: Run, packing: Packing, aim: Denoising, init: Any) -> tuple[Trai
         "media": jax.ShapeDtypeStruct((b, n, 1, 1, codec.config.channels), jnp.float32),
         "position": jax.ShapeDtypeStruct((b, n, 3), jnp.float32),
         "segment": jax.ShapeDtypeStruct((b, n), jnp.int32), "index": jax.ShapeDtypeStruct((b, n), jnp.int32),
+        "frame": jax.ShapeDtypeStruct((b, n), jnp.int32), "first": jax.ShapeDtypeStruct((b, f), jnp.int32),
         "clip": jax.ShapeDtypeStruct((b, s), jnp.uint32), "id": jax.ShapeDtypeStruct((b,), jnp.uint32),
     }  # fmt: skip
     return how.train, packing.objective(aim, shapes), init, rows | said
