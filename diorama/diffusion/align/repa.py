@@ -25,7 +25,9 @@ class REPA:
     Args:
         layer: which is aligned, from 0; about a third of the depth in the paper (7 of 28 blocks).
         weight: of this term beside the denoising loss.
-        hidden: width of the perceptron's two inner layers; 2048 in the paper, for models of 768 and more.
+        hidden: width of the perceptron's two inner layers, whatever the network's is; 2048 in the paper, for models of
+            768 and more. The layer that takes the network's channels learns as the network's matrices do when
+            that changes its size (`train.optimizer.Widened`), and those within the perceptron as ever.
     """
 
     layer: int = 1
@@ -36,7 +38,7 @@ class REPA:
 
     def head(self, key: Key, widths: list[int], features: int) -> Perceptron:
         """h, from the layer's width to that of the features."""
-        return Perceptron.init(key, layer(widths, self.layer), self.hidden, self.hidden, features)
+        return Perceptron.init(key, layer(widths, self.layer), self.hidden, self.hidden, features, fixed=("layers",))
 
     def __call__(self, head: Any, seen: Seen, key: Key) -> Float[Array, ""]:
         z = head(layer(seen.layers, self.layer))

@@ -15,7 +15,9 @@ from diorama.diffusion import DenoiserConfig, Denoising
 from diorama.diffusion.align import IREPA, REPA, Aided, Aligned, Dispersive, SelfAlignment, denoiser_of, grids
 from diorama.diffusion.align.irepa import normalised
 from diorama.diffusion.align.seen import Seen
+from diorama.net import TransformerConfig
 from diorama.net.layers import SpatialConv
+from diorama.train.optimizer import Widened
 from tests.net.tiny import LABEL, NETS, latents, stirred
 
 KEY, WIDTH = jax.random.key(3), 5
@@ -183,6 +185,21 @@ def test_the_denoiser_is_born_and_released_as_without_terms(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, release.load(tmp_path / "d.safetensors", bare), bare)
     alone = jax.eval_shape(lambda key: objective(Dispersive(1)).init(key, config, SHAPE), KEY)
     assert jax.tree.structure(alone) == jax.tree.structure(bare)  # nothing to learn: nothing is held
+
+
+def test_heads_learn_by_the_widths_that_grow_with_the_network():
+    """Of each matrix of a head: it is hidden where it has more inputs at twice the width. REPA's own are large."""
+
+    def heads(width):
+        net = TransformerConfig(width, 2, 4, patch=(1, 1, 1))
+        init = partial(objective(*TERMS[1:], REPA(0, hidden=96)).init, config=DenoiserConfig(net, {}), features=80)
+        return jax.eval_shape(partial(init, shape=SHAPE), jax.random.key(0)).heads
+
+    small, large = heads(32), paths(heads(64))
+    hidden = paths(Widened(16, 32).hidden(small))
+    for path, x in paths(small).items():
+        assert hidden[path] == (x.ndim > 1 and large[path].shape[-2] > x.shape[-2]), path
+    assert [path for path in hidden if path.startswith("repa") and hidden[path]] == ["repa.enter.weight"]
 
 
 def test_what_does_not_fit_is_refused():
