@@ -23,6 +23,7 @@ import numpy as np
 from diorama.codec import PixelCodecConfig
 from diorama.core.chips import cpu
 from diorama.core.layout import Layout
+from diorama.core.memory import keep_memory
 from diorama.core.random import stream
 from diorama.diffusion import DenoiserConfig
 from diorama.net import TransformerConfig
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("tokens"))
     options = parser.parse_args()
+    keep_memory()  # as training does
     chip, what = cpu(), run(options.sides, options.width, options.depth, options.frames)
     print(f"this machine: {chip.float32 / 1e9:.0f} GFLOP/s, {chip.bandwidth / 1e9:.0f} GB/s")
     found = [

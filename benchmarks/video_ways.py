@@ -17,7 +17,8 @@ The task is that of the recipe `weizmann_action`: captioned actions of a few peo
 
 All but the last work on the latents of one codec, which is trained once. Each is trained for `--minutes` of processor
 time: how many examples that is, follows from the time of a step, measured first. The codec gets half as much, and the
-cascade what the codec took on top of its own. Optimiser, learning rate, solver, steps and guidance are the recipes'.
+cascade what the codec took on top of its own. Optimiser, learning rate (chosen for the U-Net), solver, steps and
+guidance are the recipes'.
 
 Every way draws for the same prompts, those of held-back clips, with the same ids: clips of the training's length, and
 videos of `--frames`. A joint network goes on from its last latent frame, given beside new ones. Windows of the
@@ -143,7 +144,6 @@ def long_enough(name: str, how: Train, seconds: float, each: float, batch: int) 
 def seconds_an_example(how: Train, init: Callable, objective: Objective, batch: dict[str, np.ndarray]) -> float:
     """Processor time of a training step over its examples: the median of some steps."""
     layout = Layout()
-    keep_memory()
     state = jax.jit(lambda: State.init(init(stream(0, "init")), how))()
     step = make_step(how, objective, layout.shardings(state), 0, layout)
     given = layout.put(batch)
@@ -227,6 +227,7 @@ def noted(path: Path, about: dict[str, Any]) -> Iterator[None]:
             note()
             if os.getppid() != parent:
                 os.kill(os.getpid(), signal.SIGTERM)
+                return
 
     watching, done = threading.Thread(target=watch, daemon=True), False
     watching.start()
@@ -324,7 +325,7 @@ def timed(draw: Draw, prompts: Prompts, together: int, what: str) -> tuple[np.nd
                 cpu, clock = time.process_time(), time.perf_counter()
             media = draw([prompts.captions[i] for i in take], prompts.labels[take], take)
             out.append(media[: len(part)])
-            bar.advance(len(part))
+            bar.advance(len(part) if len(out) > 1 else 0)
     each = 1 / (together * (len(out) - 1))
     spent = {"cpu": (time.process_time() - cpu) * each, "clock": (time.perf_counter() - clock) * each}
     return np.concatenate(out[1:]), spent | {"peak_mb": peak()}
@@ -372,7 +373,8 @@ def alone(call: Callable[..., None], *given: Any) -> None:
 
 
 def plainly(call: Callable[..., None], *given: Any) -> None:
-    """Call it, and end with a user's error in one sentence."""
+    """Call it as commands do, and end with a user's error in one sentence."""
+    keep_memory()
     try:
         call(*given)
     except UserError as error:

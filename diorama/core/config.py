@@ -204,7 +204,9 @@ def _component(kind: Any, text: str, path: str) -> Any:
     """The value that `path=text` sets whole: a plain one, or another component with its own defaults."""
     names = _components(kind)
     plain = [member for member in _members(kind) if member not in (*names.values(), type(None))]
-    if text not in names and (plain or not names or (text == "None" and type(None) in _members(kind))):
+    if text not in names and (
+        plain or not names or (WORDS.get(text, text) in (None, "None") and type(None) in _members(kind))
+    ):
         return _value(text, kind, path)
     try:
         return _dataclass_named(kind, text, path)()

@@ -41,7 +41,7 @@ class PackedSource:
         self.longest, self.frames = max(self.sizes), max(shape[0] for shape in shapes)
         if self.longest > tokens:
             raise UserError(f"a clip of {self.longest} latent cells does not fit in a row of {tokens}: set longer rows")
-        self.most_frames = tokens // min(shape[1] * shape[2] for shape in shapes)
+        self.row_frames = tokens // min(shape[1] * shape[2] for shape in shapes)
         self.rows = [row for plan in range(plans) for row in self._plan(plan)]
         self.most = max(map(len, self.rows))
 
@@ -95,7 +95,7 @@ class PackedSource:
         }
         begins = np.cumsum([0, *(x[0, ..., 0].size for x in media for _ in x)])
         parts["frame"] = [np.repeat(np.arange(len(begins) - 1, dtype=np.int32), np.diff(begins))]
-        first = _filled(begins[:-1].astype(np.int32), self.most_frames, 0)
+        first = _filled(begins[:-1].astype(np.int32), self.row_frames, 0)
         row = {k: _filled(np.concatenate(v), self.tokens, -1 if k == "segment" else 0) for k, v in parts.items()}
         said = {
             name: _filled(np.stack([example[name] for example in examples]), self.most, self.fill.get(name, 0))

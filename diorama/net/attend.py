@@ -98,7 +98,7 @@ def _attend(q: Heads, k: Heads, v: Heads, mask: Callable[[Array | slice], Array 
         raise UserError(f"net.attention=cudnn does not go here: {error}; set it to auto") from error
 
 
-def _table(q: Heads, k: Heads, v: Heads, mask: Bool[Array, "b #k n m"] | None = None) -> Heads:
+def _table(q: Heads, k: Heads, v: Heads, mask: Bool[Array, "#b 1 #n m"] | None = None) -> Heads:
     """All scores at once, with the softmax in float32.
 
     Values are added up before they are divided by the sum of their weights, so that the backward pass, as a flash
@@ -112,7 +112,7 @@ def _table(q: Heads, k: Heads, v: Heads, mask: Bool[Array, "b #k n m"] | None = 
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(kind).min / 2)
     weight = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
-    y = jnp.matmul(weight.astype(v.dtype), v)
+    y = jnp.matmul(weight.astype(v.dtype), v, preferred_element_type=kind)
     return (y / weight.sum(-1, keepdims=True)).astype(v.dtype).swapaxes(1, 2)
 
 

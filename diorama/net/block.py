@@ -137,7 +137,7 @@ class Block(Module):
             alone: (b,) as in `SelfAttention`.
         """
         film = self.film(sight.embedding) if isinstance(self.film, Linear) else self.film + sight.film
-        film, x = place(sight.spread(film), BATCH, ..., None), by_token(x)
+        film, x = sight.spread(place(film, BATCH, ..., None)), by_token(x)
         shift1, scale1, gate1, shift2, scale2, gate2 = jnp.split(film, 6, axis=-1)
         grid, heads = x.shape[1:4], self.attention.heads
         y = rms(x).astype(x.dtype) * (1 + scale1) + shift1

@@ -138,7 +138,10 @@ class Norm(Module):
 
 
 def rms(x: Float[Array, "... c"]) -> Float[Array, "... c"]:
-    """x over its root mean square along the last axis, in float32."""
+    """x over its root mean square along the last axis, in float32.
+
+    Of a matrix's rows: XLA's CPU compiler reduces axes of higher ranks slowly. On a mesh they cannot be one axis.
+    """
     rows = (x if ambient() else x.reshape(-1, x.shape[-1])).astype(jnp.float32)
     return (rows * jax.lax.rsqrt(jnp.mean(rows * rows, axis=-1, keepdims=True) + 1e-6)).reshape(x.shape)
 

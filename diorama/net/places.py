@@ -94,8 +94,12 @@ class Frames(Module):
         return jax.vmap(lambda x, first: x[first])(x, self.first)
 
     def tokens(self, x: Array) -> Array:
-        """What frames have (b, f, ...), for each of their tokens (b, n, ...)."""
-        return jax.vmap(lambda x, of: x[of])(x, self.of)
+        """What frames have (b, f, ...), for each of their tokens (b, n, ...).
+
+        In float32 at the least: the gradient is a sum over a frame's tokens, which bfloat16 stops adding to at 256.
+        """
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        return jax.vmap(lambda x, of: x[of])(wide, self.of).astype(x.dtype)
 
 
 def grid_positions(t: int, h: int, w: int) -> Float[Array, "n 3"]:

@@ -91,7 +91,7 @@ class Packing:
 
 def turns(
     stage: "DenoiserStage", given: Sequence[tuple["Bucket", ArraySource]], objective: Objective, seed: int,
-    name: str = "denoiser",
+    name: str,
 ) -> tuple[list[tuple[Source, int, float]], Objective]:  # fmt: skip
     """What batches are made of, as `loader` wants it, and what is minimised on them: `objective`, or that of packs.
 

@@ -32,7 +32,7 @@ class Board:
     Raises `UserError` where the library is missing or does not let one in.
     """
 
-    def __init__(self, how: WandB, folder: Path, name: str, settings: Any, lines: list[dict[str, Any]]):
+    def __init__(self, how: WandB, folder: Path, settings: Any, lines: list[dict[str, Any]]):
         try:
             import wandb  # an extra, and slow to load
         except ImportError:
@@ -41,7 +41,7 @@ class Board:
         try:
             self._run = wandb.init(
                 project=how.project, entity=how.entity, mode=how.mode, group=f"{where.parent.name}/{where.name}",
-                job_type=name, dir=str(where), config=asdict(settings), reinit="create_new",
+                job_type=where.name, dir=str(where), config=asdict(settings), reinit="create_new",
             )  # fmt: skip
         except wandb.errors.Error as error:
             raise UserError(f"train.wandb cannot log: {error}; see to it, or set mode to offline") from None

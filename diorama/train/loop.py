@@ -97,7 +97,7 @@ def train(
         batch, position = feed.take(done)
         logs: list[Log | Board] = [stack.enter_context(closing(Log(folder, done)))] if first else []
         if first and config.wandb:
-            logs += [stack.enter_context(closing(Board(config.wandb, folder, name, config, read_log(folder))))]
+            logs += [stack.enter_context(closing(Board(config.wandb, folder, config, read_log(folder))))]
         if first:
             write_text(folder / "machine.json", json.dumps(machine()))
         metrics = metric_names(objective, like.model, batch, config.roles)
@@ -114,9 +114,9 @@ def train(
             done, steps = done + size, steps + 1
             last = done >= config.examples
             if not last:
-                batch, position = feed.take(done)  # while the device computes
+                batch, position = feed.take(done)  # while an accelerator computes
             meter.read(bar)
-            gauge.wait(before.fault_step)  # at most two steps are in flight
+            gauge.wait(before.fault_step)  # at most two steps are in flight on an accelerator
             before = tally
             bar.advance(min(size, config.examples - (done - size)))  # the last batch may reach beyond the end
 

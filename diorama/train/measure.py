@@ -4,8 +4,8 @@ Model FLOPs are those of the loss and its gradient (`core/flops.py`): what is co
 optimiser, averages and metrics do not count, so utilisation says how much of the machine goes into what must be done.
 
 The host's time is one of these: waiting for data (while the device may still compute), sending a step off, waiting for
-the device, and aside (saving, previews, validation). Where the wait for the device is near zero, the device waits for
-the host.
+the device, and aside (saving, previews, validation). Where the wait for the device is near zero, an accelerator waits
+for the host. On a CPU a step is computed where it is sent off (`core/memory.py`), and the wait is always near zero.
 """
 
 import math
@@ -67,6 +67,7 @@ class Gauge:
         self._known: dict[tuple, float] = {}
         chip, devices = of_device(jax.local_devices()[0]), layout.mesh.devices.size
         self._peak = chip and devices * chip.peak(config.policy.compute)
+        self._measured = chip is not None and chip.name == "cpu"
         self._profile = Profile(config.trace, folder / TRACE, name)
         self.begin()
 
@@ -83,7 +84,7 @@ class Gauge:
             yield
         shape = tuple((k, x.shape, x.dtype) for k, x in sorted(batch.items()))
         if shape not in self._known:
-            self._known[shape] = self._flops(batch)  # while the device computes
+            self._known[shape] = self._flops(batch)  # while an accelerator computes
         self._work += self._known[shape]
         self._cells += math.prod(batch["media"].shape[:-1]) if "media" in batch else 0
 
@@ -104,11 +105,13 @@ class Gauge:
         aside; counting begins anew."""
         rate = self._work / seconds
         share = rate / self._peak if self._peak else None
+        if share and share > 1 and self._measured:
+            share = None  # the peak was measured while the machine was busy
         line = {
             **{f"{part}_seconds": spent for part, spent in self._spent.items()},
             "cells_per_second": self._cells / seconds or None,
             "flops_per_second": rate,
-            "utilisation": share if share is None or share <= 1 else None,  # a busy CPU measures too low a peak
+            "utilisation": share,
             "memory_bytes": peak_memory(),
         }
         self.begin()

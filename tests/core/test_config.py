@@ -130,6 +130,7 @@ def test_override_takes_the_last_and_an_item_of_a_tuple():
 def test_words_of_other_languages():
     assert override(WHOLE, ["on=true"]).on is True
     assert override(Whole(on=True, limit=1.0), ["on=false", "limit=none"]) == Whole()
+    assert override(Whole(stage=Needs(3)), ["stage=none"]) == override(Whole(stage=Needs(3)), ["stage=None"]) == Whole()
     assert override(WHOLE, ["name=true"]).name == "true"
 
 

@@ -116,12 +116,24 @@ def test_every_way_has_both_derivatives(way, monkeypatch):
     monkeypatch.setattr(module, "PIECE", B * HEADS * N * 5)
     reach, given, along = REACHES["band"], draw(3), draw(4)
     run = jax.jit(lambda q, k, v: attend_by_place(q, Keys(k, v, Places.grid(*GRID)), reach, GRID, way=way))
-    plain = jax.jit(lambda q, k, v: attend(q, k, v, sees(reach, Places.grid(*GRID), Places.grid(*GRID)), "xla"))
+    mask = sees(reach, Places.grid(*GRID), Places.grid(*GRID))
+    plain = jax.jit(lambda q, k, v: jax.nn.dot_product_attention(q, k, v, mask=mask[:, None]))
     cotangent = draw(5)[0]
     for found, wanted in zip(jax.vjp(run, *given)[1](cotangent), jax.vjp(plain, *given)[1](cotangent), strict=True):
         np.testing.assert_allclose(found, wanted, atol=3e-6)
     (_, forward), (_, wanted) = jax.jvp(run, given, along), jax.jvp(plain, given, along)
     np.testing.assert_allclose(forward, wanted, atol=3e-6)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
+def test_who_sees_nothing_gets_the_mean_and_sums_keep_their_range(kind):
+    q, k, v = (x.astype(kind) for x in draw(7))
+    mask = jnp.ones((1, N, N), bool).at[0, 1].set(False)
+    found = attend(q, k, v + 9000 if kind == "float16" else v, mask, "xla")
+    mean = v.astype(jnp.float32).mean(1) + 9000 * (kind == "float16")
+    np.testing.assert_allclose(found[:, 1].astype(jnp.float32), mean, rtol={"float32": 1e-5}.get(kind, 1e-2), atol=1e-2)
+    gradients = jax.grad(lambda *x: attend(*x, mask, "xla").astype(jnp.float32).sum(), (0, 1, 2))(q, k, v)
+    assert all(jnp.isfinite(x).all() for x in gradients)
 
 
 def test_many_scores_go_in_pieces_unasked(monkeypatch):

@@ -141,7 +141,7 @@ def test_plans_are_made_for_rows_as_they_come():
         media = rng.normal(size=(32, bucket.frames, bucket.height, bucket.width, 3)).astype(np.float32)
         columns = {"media": media, "id": np.arange(32, dtype=np.uint32), "label": np.zeros(32, np.int32)}
         given.append((bucket, ArraySource(columns)))
-    [(rows, size, _)], objective = turns(PACKED.denoiser, given, RUN.denoiser.objective, 0)
+    [(rows, size, _)], objective = turns(PACKED.denoiser, given, RUN.denoiser.objective, 0, "denoiser")
     [bucket] = batches(PACKED, "denoiser")
     _, planned, _, batch = parts(PACKED, "denoiser", bucket)
     real = collate([rows[i] for i in range(size)])
