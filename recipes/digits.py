@@ -31,7 +31,7 @@ def recipe() -> Run:
             denoiser=DenoiserConfig(
                 net=UNetConfig(widths=(64, 128)), conditions={"text": TextConfig(vocabulary=512, length=12)}
             ),
-            objective=Denoising(density=LogitNormal(mean=0.0, std=1.0)),
+            objective=Denoising(density=LogitNormal(mean=0.0, std=1.0), stratified=True),
             buckets=(Bucket(frames=9, batch=16, weight=5.0), Bucket(frames=1, batch=16, weight=1.0)),
             train=Train(
                 examples=56_000, optimizer=Muon(), learning_rate=5e-3, warmup=1_600, decay=Cosine(),
