@@ -99,7 +99,7 @@ def _attend(q: Heads, k: Heads, v: Heads, mask: Callable[[Array | slice], Array 
 
 
 def _table(q: Heads, k: Heads, v: Heads, mask: Bool[Array, "#b 1 #n m"] | None = None) -> Heads:
-    """All scores at once, with the softmax in float32.
+    """All scores at once, with the softmax in float32; of float16, sums of values over all keys must stay in its range.
 
     Values are added up before they are divided by the sum of their weights, so that the backward pass, as a flash
     kernel's, has sums over channels in place of sums over keys and keeps one table. The layout is that in which XLA's
@@ -112,7 +112,7 @@ def _table(q: Heads, k: Heads, v: Heads, mask: Bool[Array, "#b 1 #n m"] | None =
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(kind).min / 2)
     weight = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
-    y = jnp.matmul(weight.astype(v.dtype), v, preferred_element_type=kind)
+    y = jnp.matmul(weight.astype(v.dtype), v)
     return (y / weight.sum(-1, keepdims=True)).astype(v.dtype).swapaxes(1, 2)
 
 

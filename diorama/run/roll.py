@@ -106,14 +106,13 @@ def write_rolls(
     """Write videos of `frames`, each while it is made, as `<id>.mp4`; a contact sheet, and `samples.jsonl` last.
 
     prompts: of each video, that of every frame (see `prompts_of`). Where they change, each frame of the contact sheet
-    has its own below, and the first frame of each prompt is among them.
+    has its own below, and there are as many, evenly spread, as prompts at least.
 
     Returns the contact sheet's path.
     """
     where.mkdir(parents=True, exist_ok=True)
     most = max(1 + sum(a != b for a, b in pairwise(each)) for each in prompts)
-    firsts = [i for each in prompts for i in range(1, frames) if each[i] != each[i - 1]]
-    wanted = np.unique([*np.linspace(0, frames - 1, max(SHOWN, most)).round().astype(int), *firsts])
+    wanted = np.unique(np.linspace(0, frames - 1, max(SHOWN, most)).round().astype(int))
     shown: list[list[np.ndarray]] = [[] for _ in videos]
 
     with progress(frames * len(videos), "rolling out", "frames", show=not quiet) as bar:

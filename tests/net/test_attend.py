@@ -125,13 +125,13 @@ def test_every_way_has_both_derivatives(way, monkeypatch):
     np.testing.assert_allclose(forward, wanted, atol=3e-6)
 
 
-@pytest.mark.parametrize("kind", ["float32", "bfloat16", "float16"])
-def test_who_sees_nothing_gets_the_mean_and_sums_keep_their_range(kind):
+@pytest.mark.parametrize(("kind", "within"), [("float32", 1e-6), ("bfloat16", 1e-2)])
+def test_who_sees_nothing_gets_the_mean(kind, within):
     q, k, v = (x.astype(kind) for x in draw(7))
     mask = jnp.ones((1, N, N), bool).at[0, 1].set(False)
-    found = attend(q, k, v + 9000 if kind == "float16" else v, mask, "xla")
-    mean = v.astype(jnp.float32).mean(1) + 9000 * (kind == "float16")
-    np.testing.assert_allclose(found[:, 1].astype(jnp.float32), mean, rtol={"float32": 1e-5}.get(kind, 1e-2), atol=1e-2)
+    found = attend(q, k, v, mask, "xla").astype(jnp.float32)
+    np.testing.assert_allclose(found[:, 1], v.astype(jnp.float32).mean(1), rtol=within, atol=within)
+    np.testing.assert_allclose(found[:, 0], truth(q, k, v, np.ones((B, N, N), bool))[:, 0], rtol=within, atol=within)
     gradients = jax.grad(lambda *x: attend(*x, mask, "xla").astype(jnp.float32).sum(), (0, 1, 2))(q, k, v)
     assert all(jnp.isfinite(x).all() for x in gradients)
 

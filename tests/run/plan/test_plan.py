@@ -12,11 +12,12 @@ from diorama.core.collectives import Collective
 from diorama.core.errors import UserError
 from diorama.core.flops import flops
 from diorama.core.layout import AXES
-from diorama.core.module import Policy, count
+from diorama.core.module import UNROLLED, Policy, count
 from diorama.core.random import stream
 from diorama.data.embed.dense import OwnPlaces
 from diorama.diffusion import Denoising
 from diorama.diffusion.align import REPA, SelfAlignment
+from diorama.net import TransformerConfig
 from diorama.process.density import FromSpectrum
 from diorama.run.features import grid_of
 from diorama.run.plan.compiled import Compiled, Job, Memory, codec_of, compiled, shapes
@@ -191,14 +192,16 @@ def test_layouts_are_compared_on_four_devices():
 
 
 @pytest.mark.slow
-def test_bfloat16_takes_half_the_room_and_a_spectrum_need_not_be_known():
+def test_bfloat16_takes_less_room_and_a_spectrum_need_not_be_known():
     run = recipe()
+    net = TransformerConfig(width=48, depth=UNROLLED + 1, heads=2, mixing=False, previous=False)
     stage = replace(
         run.denoiser,
+        denoiser=replace(run.denoiser.denoiser, net=net),  # in a loop, which keeps what it hands to the backward pass
         objective=Denoising(density=FromSpectrum()),
         train=replace(run.denoiser.train, policy=Policy(compute="bfloat16")),
     )
     narrow = compiled(replace(run, denoiser=stage), Job("denoiser", 0, {}), node=1)
     wide = compiled(replace(run, denoiser=stage), Job("denoiser", 0, {}), node=1, halved=False)
-    assert narrow.memory.temporary < wide.memory.temporary
+    assert narrow.memory.temporary < 0.8 * wide.memory.temporary
     assert narrow.flops == wide.flops
