@@ -70,17 +70,9 @@ def _layouts(found: "Plan") -> list[str]:
         return []
     rows = [["layout", "a device holds", "step", "bound by", ""]]
     for each in found.tried:
+        name, took = named(each.layout), each.seconds
         held = size(each.found.memory.total) if each.found else ""
-        took = each.seconds
-        rows.append(
-            [
-                named(each.layout),
-                held,
-                _time(took.total) if took else "",
-                took.bound if took else "",
-                each.refused or "",
-            ]
-        )
+        rows.append([name, held, _time(took.total) if took else "", took.bound if took else "", each.refused or ""])
     return [f"layouts of {found.devices} {found.chip.name}, {size(found.chip.memory)} each", *_table(rows), ""]
 
 
