@@ -7,7 +7,9 @@ clips.lance   the clips kept and what is said of them, with the row of each in m
 """
 
 import json
+import shutil
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,7 @@ def store(
     `inline_bytes` are kept inside. settled: as `Decision.settled`. Raises `UserError` where a file that is needed is
     away.
     """
+    _sweep(out)
     _place(con, out, settled, inline_bytes)
     columns = ", ".join(f'"{name}"' for name in CLIP.names)
     con.execute("set threads = 1")  # keeps the order of `placed`: to sort takes longer than a second thread saves
@@ -74,6 +77,15 @@ def store(
         described = table.replace_schema_metadata({HEAD_KEY: json.dumps(head)})  # of a release, when it is old
         version = _write(described, out / CLIPS_FOLDER, "overwrite")
     return head | {"version": version}
+
+
+def _sweep(out: Path) -> None:
+    """Remove what a killed process left half-written in the datasets, of which this process is the sole writer."""
+    for uri in (out / MEDIA_FOLDER, out / CLIPS_FOLDER):
+        if not any((uri / "_versions").glob("*.manifest")):  # it was killed while it made them
+            shutil.rmtree(uri, ignore_errors=True)
+        else:  # every version stays, and what belongs to none goes
+            lance.dataset(uri).cleanup_old_versions(timedelta(days=36500), delete_unverified=True)
 
 
 def _place(con: duckdb.DuckDBPyConnection, out: Path, settled: str, inline_bytes: int) -> None:

@@ -5,7 +5,8 @@
 
 `progress` holds the widths of the averages, the running means not yet logged, the position in the data of every
 process, how often the run went back (`train.guard`), and the sums of the arrays' bits (`train.verify`). A checkpoint
-that a kill left half written has a temporary name and is removed at the next start.
+that a kill left half written has a temporary name, and one that it left half removed lies in `removed/`: both go at the
+next start.
 
 Each is read back as soon as it is written, aside, and its sums are compared with those that were computed where the
 arrays lay. A bad one is set aside, and older ones are removed only when a newer one was found good. What is restored is
@@ -31,7 +32,7 @@ from diorama.core.module import paths
 from diorama.train import verify
 from diorama.train.state import State, Tally, Train
 
-CHECKPOINTS, SNAPSHOTS = "checkpoints", "snapshots"
+CHECKPOINTS, SNAPSHOTS, REMOVED = "checkpoints", "snapshots", "removed"
 
 
 class Restored(NamedTuple):
@@ -115,7 +116,7 @@ class Checkpoints:
             self._checkpoints.reload()
             return False
         for step in sorted(set(self._checkpoints.all_steps()) - self._kept()):
-            self._checkpoints.delete(step)
+            _remove(self._checkpoints, step)
         return True
 
     def _kept(self) -> set[int]:
@@ -147,7 +148,7 @@ class Checkpoints:
         to = good[-1] if good else 0
         for n in found:
             if n > to:
-                self._checkpoints.delete(n)
+                _remove(self._checkpoints, n)
         return to, found[to]["step"] if good else 0
 
     def _found(self) -> dict[int, dict[str, Any]]:
@@ -194,7 +195,7 @@ class Checkpoints:
         self._checkpoints.reload()
         for step in steps_of(self.folder / SNAPSHOTS):
             if step > (restored.examples if restored else 0):
-                self._snapshots.delete(step)
+                _remove(self._snapshots, step)
         return restored
 
     def _read(self, step: int, like: State) -> Restored:
@@ -346,9 +347,22 @@ def steps_of(folder: Path) -> list[int]:
 
 def _manager(folder: Path) -> ocp.CheckpointManager:
     """Keeps everything: what is removed, and when, is said in `Checkpoints`."""
+    _empty(folder)
     options = ocp.CheckpointManagerOptions(
         cleanup_tmp_directories=True,
+        todelete_subdir=REMOVED,
         # Processes meet at barriers by name; without names of its own, one manager's saves wait for the other's.
         multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=folder.name),
     )  # fmt: skip
     return ocp.CheckpointManager(folder, options=options)
+
+
+def _remove(manager: ocp.CheckpointManager, step: int) -> None:
+    """Remove a checkpoint: renamed first, for a kill amid its files must leave none that looks whole."""
+    manager.delete(step)
+    _empty(Path(manager.directory))
+
+
+def _empty(folder: Path) -> None:
+    if jax.process_index() == 0:
+        shutil.rmtree(folder / REMOVED, ignore_errors=True)

@@ -46,6 +46,22 @@ def test_a_threshold_copies_no_media(folder, tmp_path):
     assert {bytes(m) for m in media} == {(folder / f"grey{level}.png").read_bytes() for level in (10, 40)}
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_what_a_killed_process_left_half_written_is_removed(folder, tmp_path, first):
+    out = tmp_path / "c"
+    if not first:
+        curate([folder], out, darker_than(50))
+        version = lance.dataset(out / "clips.lance").version
+    left = [out / name / "data" / ".tmpX9MpqS" for name in ("media.lance", "clips.lance")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    assert curate([folder], out, darker_than(150)).clips == 3
+    assert not any(path.exists() for path in left)
+    if not first:
+        assert len(lance.dataset(out / "clips.lance", version=version).to_table()) == 2
+
+
 def test_a_release_stays_as_it_was(folder, tmp_path):
     out = tmp_path / "c"
     first = curate([folder], out, darker_than(50))

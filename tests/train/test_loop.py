@@ -296,6 +296,15 @@ class TestCheckpoints:
         same(train(config, Net.init, OBJECTIVE, Listed([]), tmp_path, seed=0), straight)
         assert "damaged" not in capsys.readouterr().err
 
+    def test_a_kill_amid_a_removal_leaves_none_that_looks_whole(self, tmp_path, monkeypatch):
+        checkpoints = tmp_path / "checkpoints"
+        with monkeypatch.context() as patched:
+            patched.setattr("diorama.train.checkpoint.shutil.rmtree", Mock())  # as if killed before the first file went
+            train(Train(768, checkpoint_every=256, keep=2), Net.init, OBJECTIVE, data(), tmp_path, seed=0)
+        assert sorted(p.name for p in checkpoints.iterdir()) == ["512", "768", "removed"]
+        train(Train(1024, checkpoint_every=256, keep=2), Net.init, OBJECTIVE, data(), tmp_path, seed=0)
+        assert sorted(p.name for p in checkpoints.iterdir()) == ["1024", "768"]
+
     @pytest.mark.parametrize("refusal", [None, MemoryError(), PermissionError(13, "Permission denied")])
     def test_what_the_machine_refuses_is_no_damage(self, tmp_path, monkeypatch, refusal):
         config = Train(64)
