@@ -11,9 +11,9 @@ from diorama.cli.console import command, say, stoppable
 
 QUICK_MEDIA = {"clips": 800, "stills": 200}
 QUICK = [
-    "codec.train.examples=1040", "codec.train.warmup=160", "codec.train.checkpoint_every=400",
-    "codec.train.preview_every=0", "denoiser.train.examples=3600", "denoiser.train.warmup=480",
-    "denoiser.train.checkpoint_every=1200", "denoiser.train.preview_every=0", "sampling.steps=6",
+    "codec.train.examples=640", "codec.train.warmup=160", "codec.train.checkpoint_every=320",
+    "codec.train.preview_every=0", "denoiser.train.examples=2400", "denoiser.train.warmup=480",
+    "denoiser.train.checkpoint_every=800", "denoiser.train.preview_every=0", "sampling.steps=6",
     "sampling.guidance.scale=3", "sampling.batch=32", "evaluation.samples=32", "evaluation.classifier_steps=300",
 ]  # fmt: skip
 
