@@ -58,7 +58,7 @@ def main() -> None:
             axis.plot(*zip(*curve, strict=True), marker=".", label=f"width {width}")
             best[f"{width}{' ruled' if ruled else ''}"] = min(curve, key=lambda c: c[1] if np.isfinite(c[1]) else 1e9)
         axis.set(xscale="log", xlabel="learning rate", title="with the rule" if ruled else "without")
-        axis.set_ylim(top=min(1.3, max(row["loss"] for row in rows if np.isfinite(row["loss"]))))
+    axes[0].set_ylim(top=min(1.3, axes[0].get_ylim()[1]))  # both have it; a training that broke off hides no other
     axes[0].set_ylabel("held-back loss")
     axes[0].legend()
     figure.savefig(options.out / "transfer.png", dpi=110)
