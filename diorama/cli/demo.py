@@ -23,7 +23,7 @@ def demo(
         Path | None, typer.Option(metavar="RUN", help="Everything goes here.", show_default="runs/demo")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A minute and a half, to see the way; samples follow no prompt yet.")
+        bool, typer.Option("--quick", help="One to three minutes, to see the way; samples follow no prompt yet.")
     ] = False,
     settings: Annotated[
         list[str] | None,
@@ -34,7 +34,7 @@ def demo(
 
     Handwritten digits, still and moving, become a generator that follows prompts.
 
-    It takes about 8 minutes on two cores and may be killed at any moment: run again, it goes on.
+    It takes 8 to 15 minutes on two cores and may be killed at any moment: run again, it goes on.
 
     Example:  [bold]diorama demo --quick[/bold]
     """

@@ -39,6 +39,8 @@ def plan(
     The training steps are compiled for simulated devices; nothing is allocated, and no accelerator is needed. Each
     layout takes as long as compiling does: a quarter of a minute for small networks.
 
+    The exit code is 1 where no layout fits.
+
     Example:  [bold]diorama plan latent_video --devices 8 --chip h100 --set denoiser.buckets.0.batch=256[/bold]
     """
     import json
@@ -59,6 +61,8 @@ def plan(
         say(line)
     if out:
         out.write_text(json.dumps(found.told(price), indent=1) + "\n")
+    if not found.steps:
+        raise typer.Exit(1)
 
 
 def _layouts(found: "Plan") -> list[str]:

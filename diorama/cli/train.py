@@ -82,14 +82,11 @@ def train(
         called = f"{run.name}: " if isinstance(made, Cascade) else ""
         for bucket in run.denoiser.buckets:
             source, frames = clips(catalogue, bucket, "train"), 1 + (bucket.frames - 1) * bucket.stride
-            told = (
-                f"{len(source):,} examples"
-                if source
-                else f"left out, no clip of {frames} frames or more is nearest to this shape"
-                if bucket.aspects
-                else f"left out, no clip has {frames} frames"
-            )
-            say(f"{called}{bucket}: {told}")
+            none = "of {} frames or more is nearest to this shape" if bucket.aspects else "has {} frames"
+            if source:
+                say(f"{called}{bucket}: {len(source):,} examples")
+            else:
+                complain(f"note: {called}{bucket}: left out, no clip {none.format(frames)}")
         for name, stage in (("codec", run.codec.train), ("denoiser", run.denoiser.train)):
             if stage and stage.warmup > stage.examples:
                 short = f"{name}.train.warmup is {stage.warmup:,} of {stage.examples:,} examples: lower it too"

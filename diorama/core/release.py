@@ -19,6 +19,7 @@ def save(tree: Any, path: Path) -> None:
     """Write every array of `tree` to `path`, whole or not at all."""
     with write_aside(path) as aside:
         save_file({name: np.asarray(jax.device_get(x), order="C") for name, x in paths(tree).items()}, str(aside))
+        aside.chmod(aside.parent.stat().st_mode & 0o666)  # safetensors lets the owner alone read
 
 
 def load(path: Path, like: T) -> T:

@@ -207,7 +207,7 @@ class Transformer(Module):
         if context.tokens is not None and self.config.text == "none":
             raise UserError("there is a text to say and the network hears none: set net.text to cross or joint")
         if context.memory is not None and not self.config.causal:
-            raise UserError("only a network that is causal in time goes on from past frames: set net.reach to future=0")
+            raise UserError("only a network that is causal in time goes on from past frames: give it Reach(future=0)")
         if context.memory is not None and sizes[0] % self.config.together:
             raise UserError(f"{sizes[0]} frames are no whole blocks of {self.config.together}: go on by whole blocks")
 

@@ -216,6 +216,9 @@ def _same(old: dict[str, str], new: dict[str, str], path: Path) -> None:
     for key in sorted(old.keys() | new.keys()):
         free = key.split(".")[0] in FREE or key.partition(".train.")[2].split(".")[0] in NOTED
         if not free and old.get(key) != new.get(key):
+            learned = (path / "codec.safetensors").exists() and not (path / "codec.json").exists()
+            take = f" (--set codec.codec=TrainedConfig --set codec.codec.path={path} takes its codec along)"
             raise UserError(
                 f"{path} holds another run: {key} is {old.get(key)} there and {new.get(key)} now: use another folder"
+                + (take if learned and key.startswith("denoiser.") else "")
             )

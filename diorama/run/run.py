@@ -53,6 +53,11 @@ class Bucket:
     kind: Literal["image", "video", "any"] | None = None
     aspects: tuple[float, float] | None = None
 
+    def __post_init__(self) -> None:
+        sizes = self.frames, self.height, self.width, self.batch, self.stride
+        if min(*sizes, 1 if self.hop is None else self.hop) < 1 or self.weight < 0:
+            raise UserError(f"a bucket's sizes, batch, stride and hop are at least 1, its weight at least 0: {self!r}")
+
     def __str__(self) -> str:
         return f"{self.frames}x{self.height}x{self.width}"
 

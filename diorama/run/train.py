@@ -31,6 +31,7 @@ from diorama.run.folder import Folder, codec_like
 from diorama.run.generate import Generator
 from diorama.run.latents import Cache, draw, fingerprint, views
 from diorama.run.packing import turns
+from diorama.run.plan.lints import undivided
 from diorama.run.resolution import beside, low_of
 from diorama.run.run import Bucket, CodecStage, Learned, Run, Taken
 from diorama.run.trained import TrainedConfig
@@ -58,6 +59,8 @@ def train_run(run: Run, catalogue: Catalogue, path: Path | str) -> Folder:
 def possible(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     """Raises `UserError` for what cannot be trained, before a folder is made for it."""
     run.layout.sharding()  # are there so many devices?
+    for said in undivided(run):
+        raise UserError(said)
     codec = _codec(run.codec.codec, folder)
     if run.codec.learned:
         buckets = [bucket for bucket, _ in sources(catalogue, run.codec.buckets)]

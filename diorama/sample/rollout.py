@@ -73,8 +73,8 @@ class Cached:
         net = denoiser.net
         if not isinstance(net, Transformer) or not net.config.causal:
             raise UserError(
-                "only a transformer that is causal in time can keep what it made of past frames: set net.reach to "
-                "future=0 and train it, or roll out with Recomputed()"
+                "only a transformer that is causal in time can keep what it made of past frames: train one, with "
+                "reach=(Reach(future=0),) in its recipe, or roll out with Recomputed"
             )
         sizes = (self.window, self.chunk, self.sink)
         if any(size % net.config.together for size in sizes):

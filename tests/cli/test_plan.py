@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import typer
 
 import diorama.run.plan as planning
 from diorama.cli.plan import plan
@@ -67,7 +68,9 @@ def test_the_recipes_own_layout_may_be_the_best(found, capsys):
 
 def test_that_nothing_goes_is_told(found, capsys):
     found(tried=(Tried({"data": 8}, None, None, "the state alone takes 90 GB"),), steps=())
-    plan("digits", devices=8)
+    with pytest.raises(typer.Exit) as ended:
+        plan("digits", devices=8)
+    assert ended.value.exit_code == 1
     out = capsys.readouterr().out
     assert "no layout of 8 h100 takes this recipe" in out
     assert "the state alone takes 90 GB" in out

@@ -71,6 +71,13 @@ def test_another_run_is_refused(tmp_path, catalogue, setting, says):
     assert folder.run() == RUN
 
 
+def test_a_run_with_another_denoiser_is_told_how_to_keep_its_codec(folder, catalogue):
+    with pytest.raises(UserError, match=r"examples is 8 there and 9 now: .*codec\.path=.*tiny takes its codec along"):
+        Folder.claim(folder.path, override(RUN, ["denoiser.train.examples=9"]), catalogue)
+    with pytest.raises(UserError, match=r"use another folder$"):
+        Folder.claim(folder.path, override(RUN, ["codec.train.examples=9"]), catalogue)
+
+
 def test_other_data_are_refused_and_moved_data_are_not(tmp_path):
     Folder.claim(tmp_path, RUN, Other(tmp_path / "c"))
     with pytest.raises(UserError, match="was trained on other data"):

@@ -138,6 +138,17 @@ def test_what_a_denoiser_cannot_be_is_said_before_its_codec_is_trained(catalogue
     )
 
 
+def test_batches_that_do_not_divide_are_said_before_a_codec_is_trained(catalogue, tmp_path):
+    match = "denoiser.buckets 9x32x32: a batch of 4 does not divide over .* parts: make it a multiple of 3"
+    refused(override(RUN, ["denoiser.train.accumulate=3"]), catalogue, tmp_path, match)
+
+
+@pytest.mark.parametrize("setting", ["batch=0", "batch=-8", "frames=0", "stride=0", "hop=0", "weight=-1"])
+def test_no_bucket_of_nothing(setting):
+    with pytest.raises(UserError, match="sizes, batch, stride and hop are at least 1"):
+        override(RUN, [f"denoiser.buckets.1.{setting}"])
+
+
 def test_what_a_trained_codec_was_trained_for_is_not_looked_for(catalogue, folder):
     possible(replace(RUN, codec=replace(RUN.codec, loss=CodecLoss((Perceptual("gone"),)))), catalogue, folder)
 
