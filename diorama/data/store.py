@@ -86,6 +86,8 @@ def _sweep(out: Path) -> None:
             shutil.rmtree(uri, ignore_errors=True)
         else:  # every version stays, and what belongs to none goes
             lance.dataset(uri).cleanup_old_versions(timedelta(days=36500), delete_unverified=True)
+            for left in uri.glob("_versions/.tmp*"):  # which Lance passes over
+                left.unlink()
 
 
 def _place(con: duckdb.DuckDBPyConnection, out: Path, settled: str, inline_bytes: int) -> None:

@@ -52,7 +52,7 @@ def test_what_a_killed_process_left_half_written_is_removed(folder, tmp_path, fi
     if not first:
         curate([folder], out, darker_than(50))
         version = lance.dataset(out / "clips.lance").version
-    left = [out / name / "data" / ".tmpX9MpqS" for name in ("media.lance", "clips.lance")]
+    left = [out / name / ".tmpX9MpqS" for name in ("media.lance/data", "clips.lance/data", "clips.lance/_versions")]
     for path in left:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
