@@ -115,8 +115,7 @@ class Checkpoints:
             self._set_aside(examples, wrong or "another process cannot read it back")
             self._checkpoints.reload()
             return False
-        for step in sorted(set(self._checkpoints.all_steps()) - self._kept()):
-            _remove(self._checkpoints, step)
+        _remove(self._checkpoints, sorted(set(self._checkpoints.all_steps()) - self._kept()))
         return True
 
     def _kept(self) -> set[int]:
@@ -146,9 +145,7 @@ class Checkpoints:
                 "train.learning_rate in a new folder, or remove its checkpoints to begin anew"
             )
         to = good[-1] if good else 0
-        for n in found:
-            if n > to:
-                _remove(self._checkpoints, n)
+        _remove(self._checkpoints, [n for n in found if n > to])
         return to, found[to]["step"] if good else 0
 
     def _found(self) -> dict[int, dict[str, Any]]:
@@ -193,9 +190,9 @@ class Checkpoints:
                     raise
                 self._set_aside(step, damage)
         self._checkpoints.reload()
-        for step in steps_of(self.folder / SNAPSHOTS):
-            if step > (restored.examples if restored else 0):
-                _remove(self._snapshots, step)
+        done = restored.examples if restored else 0
+        if newer := [step for step in sorted(steps_of(self.folder / SNAPSHOTS)) if step > done]:
+            _remove(self._snapshots, newer)
         return restored
 
     def _read(self, step: int, like: State) -> Restored:
@@ -357,9 +354,15 @@ def _manager(folder: Path) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(folder, options=options)
 
 
-def _remove(manager: ocp.CheckpointManager, step: int) -> None:
-    """Remove a checkpoint: renamed first, for a kill amid its files must leave none that looks whole."""
-    manager.delete(step)
+def _remove(manager: ocp.CheckpointManager, steps: list[int]) -> None:
+    """Remove checkpoints: renamed first, for a kill amid their files must leave none that looks whole.
+
+    None goes before every process has found out which: they all look at the same files.
+    """
+    if steps and jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"remove {steps} from {manager.directory.name}")
+    for step in steps:
+        manager.delete(step)
     _empty(Path(manager.directory))
 
 
