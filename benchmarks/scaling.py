@@ -150,7 +150,7 @@ def plot() -> None:
         axes[0][column].axhline((81_559 << 20) / 1e9, color="gray", lw=0.8, ls="--")
         axes[0][column].set_title(f"{model}, {int(tokens):,} tokens", fontsize=10)
         for i, what in enumerate(("memory of a device, GB", "sent by a device a step, GB")):
-            axes[i][column].set(xscale="log", yscale="log", xlim=(50, 650), ylim=(1, 1000))
+            axes[i][column].set(xscale="log", yscale="log", xlim=(50, 650), ylim=(1, (1e3, 1e4)[i]))
             axes[i][column].minorticks_off()
             axes[i][column].set(xticks=(64, 256, 512), xticklabels=("64", "256", "512"))
             if column == 0:
