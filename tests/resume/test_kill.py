@@ -39,7 +39,7 @@ def stop(run: subprocess.Popen, folder: Path, lines: int, wait: float, number: i
         time.sleep(0.002)
     time.sleep(wait)
     run.send_signal(number)
-    run.communicate(timeout=300)
+    print(run.communicate(timeout=300)[1])  # what it said, should the test fail
     return run.returncode
 
 
