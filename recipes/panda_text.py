@@ -2,7 +2,7 @@
 
 Command:   diorama curate panda70m --out panda && diorama train panda_text --data panda
            diorama sample runs/panda_text --prompt "a person is decorating pumpkin pies" --frames 9
-Hardware:  two CPU cores, 35 minutes of processor time.
+Hardware:  two CPU cores, 38 minutes of processor time.
 Score:     codec 26.3 dB at 18x fewer numbers; blurs of scenes that captions name (n = 192, docs/log.md)
 
 Data: 97 clips of Panda-70M (Chen et al. 2024) of up to 8 seconds, 256 x 144, with a caption each in captions.jsonl;

@@ -82,12 +82,12 @@ def store(
 def _sweep(out: Path) -> None:
     """Remove what a killed process left half-written in the datasets, of which this process is the sole writer."""
     for uri in (out / MEDIA_FOLDER, out / CLIPS_FOLDER):
-        if not any((uri / "_versions").glob("*.manifest")):  # it was killed while it made them
-            shutil.rmtree(uri, ignore_errors=True)
-        else:  # every version stays, and what belongs to none goes
+        if any((uri / "_versions").glob("*.manifest")):  # every version stays, and what belongs to none goes
             lance.dataset(uri).cleanup_old_versions(timedelta(days=36500), delete_unverified=True)
             for left in uri.glob("_versions/.tmp*"):  # which Lance passes over
                 left.unlink()
+        elif not (out / HEAD).exists():  # it was killed while it made them; of a finished catalogue nothing goes
+            shutil.rmtree(uri, ignore_errors=True)
 
 
 def _place(con: duckdb.DuckDBPyConnection, out: Path, settled: str, inline_bytes: int) -> None:

@@ -59,7 +59,7 @@ def train_run(run: Run, catalogue: Catalogue, path: Path | str) -> Folder:
 def possible(run: Run, catalogue: Catalogue, folder: Folder) -> None:
     """Raises `UserError` for what cannot be trained, before a folder is made for it."""
     run.layout.sharding()  # are there so many devices?
-    for said in undivided(run):
+    for said in undivided(run, ("denoiser",) if folder.parameters.exists() else ("codec", "denoiser")):
         raise UserError(said)
     codec = _codec(run.codec.codec, folder)
     if run.codec.learned:

@@ -62,6 +62,16 @@ def test_what_a_killed_process_left_half_written_is_removed(folder, tmp_path, fi
         assert len(lance.dataset(out / "clips.lance", version=version).to_table()) == 2
 
 
+def test_media_of_a_finished_catalogue_are_never_swept(folder, tmp_path):
+    out = tmp_path / "c"
+    curate([folder], out, darker_than(50))
+    shutil.rmtree(out / "media.lance" / "_versions")
+    held = sorted((out / "media.lance" / "data").iterdir())
+    with pytest.raises(ValueError, match="not found"):
+        curate([folder], out, darker_than(150))
+    assert sorted((out / "media.lance" / "data").iterdir()) == held
+
+
 def test_a_release_stays_as_it_was(folder, tmp_path):
     out = tmp_path / "c"
     first = curate([folder], out, darker_than(50))

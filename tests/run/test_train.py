@@ -141,6 +141,11 @@ def test_what_a_denoiser_cannot_be_is_said_before_its_codec_is_trained(catalogue
 def test_batches_that_do_not_divide_are_said_before_a_codec_is_trained(catalogue, tmp_path):
     match = "denoiser.buckets 9x32x32: a batch of 4 does not divide over .* parts: make it a multiple of 3"
     refused(override(RUN, ["denoiser.train.accumulate=3"]), catalogue, tmp_path, match)
+    refused(override(RUN, ["codec.train.accumulate=3"]), catalogue, tmp_path, "codec.buckets .* does not divide")
+
+
+def test_batches_of_a_codec_that_is_trained_need_not_divide(catalogue, folder):
+    possible(override(RUN, ["codec.train.accumulate=3"]), catalogue, folder)
 
 
 @pytest.mark.parametrize("setting", ["batch=0", "batch=-8", "frames=0", "stride=0", "hop=0", "weight=-1"])

@@ -30,12 +30,12 @@ def lint(run: Run) -> list[str]:
     return [said for each in LINTS for said in each(run)]
 
 
-def undivided(run: Run) -> Iterator[str]:
+def undivided(run: Run, stages: tuple[Stage, ...] = ("codec", "denoiser")) -> Iterator[str]:
     """Batches that do not divide over devices and parts."""
     over = run.layout.data * run.layout.fsdp
     for stage, train, bucket in _stages(run):
         parts = over * train.accumulate
-        if bucket.batch % parts:
+        if stage in stages and bucket.batch % parts:
             yield (
                 f"{stage}.buckets {bucket}: a batch of {bucket.batch} does not divide over layout.data x layout.fsdp = "
                 f"{over} devices and {stage}.train.accumulate = {train.accumulate} parts: make it a multiple of {parts}"
